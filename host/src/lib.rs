@@ -1,0 +1,5 @@
+//! Stream processors for Azure Event Hubs, run as sandboxed WebAssembly components.
+
+pub mod guest;
+pub mod model;
+pub mod seams;

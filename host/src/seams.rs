@@ -1,0 +1,188 @@
+//! Every place where the pipeline meets the world: a source of events, a store of checkpoints, sinks for outputs.
+//!
+//! Adapters (`azure/`, `local/`, `testing/`) implement these traits, the pipeline is written against them, and only the wiring
+//! in `host.rs` knows both. Each trait states what it promises, and each error says what the pipeline may conclude from it.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::model::{
+    Checkpoint, ETag, Event, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy,
+};
+
+/// A hub to read from, seen through one consumer group.
+#[async_trait]
+pub trait EventSource: Send + Sync + 'static {
+    /// The hub's partitions as of now. Grows when partitions are added; never shrinks.
+    async fn partitions(&self) -> Result<Vec<PartitionId>, SourceError>;
+
+    /// What is in one partition as of now.
+    async fn partition_info(&self, partition: &PartitionId) -> Result<PartitionInfo, SourceError>;
+
+    /// Attaches to a partition. An error is final for this attempt; the pump retries with backoff. A receiver never
+    /// re-attaches by itself: whatever ends it surfaces in [`PartitionReceiver::receive`], and the pump opens a new one after the
+    /// last event it applied.
+    async fn open(
+        &self,
+        partition: &PartitionId,
+        start: StartPosition,
+        options: &OpenOptions,
+    ) -> Result<Box<dyn PartitionReceiver>, SourceError>;
+}
+
+/// How to attach.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The AMQP owner level ("epoch"): a higher or equal one takes the link from whoever holds it. `None` shares.
+    pub owner_level: Option<i64>,
+    /// Events that may lie between the service and [`PartitionReceiver::receive`].
+    pub prefetch: u32,
+}
+
+/// An attached partition.
+#[async_trait]
+pub trait PartitionReceiver: Send {
+    /// Waits for events, then appends those at hand to `events`: at least one, at most `max`, in sequence. Cancel safe: dropping the
+    /// future loses nothing. Not calling is back-pressure: credit runs out and the service stops sending.
+    async fn receive(&mut self, max: usize, events: &mut Vec<Event>) -> Result<(), SourceError>;
+
+    /// Detaches and releases what the receiver holds at the service. Errors don't matter any more.
+    async fn close(self: Box<Self>);
+}
+
+/// Why a source could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}: {detail}")]
+pub struct SourceError {
+    /// What to do about it.
+    pub kind: SourceErrorKind,
+    /// What the service or the network said.
+    pub detail: String,
+}
+
+/// What a reader of a [`SourceError`] can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceErrorKind {
+    /// Passing: the link, session or connection ended, the service is busy. Open again after backoff.
+    Transient,
+    /// Another reader with an equal or higher owner level took the link. The ownership must be claimed again first.
+    Stolen,
+    /// Credentials are missing, wrong or not sufficient. Retrying helps only after someone acts.
+    Unauthorized,
+    /// The namespace, hub, group or partition doesn't exist.
+    NotFound,
+    /// The start position isn't valid (any more).
+    InvalidPosition,
+}
+
+impl fmt::Display for SourceErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Transient => "the link to the event hub ended",
+            Self::Stolen => "another reader took the partition",
+            Self::Unauthorized => "the namespace refused the credentials",
+            Self::NotFound => "not found in the namespace",
+            Self::InvalidPosition => "the start position is not valid",
+        })
+    }
+}
+
+/// Ownership and checkpoints of one [`crate::model::Scope`]. Every write is conditional: it names the ETag that it replaces, and a lost
+/// race is a value ([`Written::Conflict`]), not an error.
+#[async_trait]
+pub trait CheckpointStore: Send + Sync + 'static {
+    /// Everything known of the scope, in one round trip.
+    async fn list(&self) -> Result<Vec<PartitionRecord>, StoreError>;
+
+    /// Takes a partition that is free (`expected: None` where no record exists) or whose record still has the ETag `expected`.
+    /// The new tenancy's generation is one above the record's.
+    async fn claim(
+        &self,
+        partition: &PartitionId,
+        owner: &OwnerId,
+        expected: Option<&ETag>,
+    ) -> Result<Written<Tenancy>, StoreError>;
+
+    /// Gives a partition back: the record stays, without an owner.
+    async fn release(&self, tenancy: &Tenancy) -> Result<Written<()>, StoreError>;
+
+    /// Reads a partition's checkpoint. `None`: there never was one.
+    async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError>;
+
+    /// Replaces the checkpoint and its state in one atomic, durable write, if it still has the ETag `expected` (`None`: if there
+    /// is none yet).
+    async fn commit(
+        &self,
+        partition: &PartitionId,
+        checkpoint: &Checkpoint,
+        expected: Option<&ETag>,
+    ) -> Result<Written<ETag>, StoreError>;
+}
+
+/// What a store knows of one partition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartitionRecord {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Its owner and the condition for changing it; `None` when it was never owned.
+    pub ownership: Option<Ownership>,
+    /// Its checkpoint's position, generation and (where the store lists it) state; `None` when it never had one.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// An ownership record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ownership {
+    /// `None`: released.
+    pub owner: Option<OwnerId>,
+    /// How many ownerships there were, this one included.
+    pub generation: u64,
+    /// Condition for the next write.
+    pub etag: ETag,
+}
+
+/// The outcome of a conditional write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Written<T> {
+    /// The write took place.
+    Done(T),
+    /// Somebody else wrote first; nothing changed. Read again before deciding anything.
+    Conflict,
+}
+
+/// Why a store could not answer, and what is certain about the write it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The write did not happen: it may be repeated as it is.
+    #[error("{0}")]
+    Determinate(String),
+    /// The write may have happened: read before writing again.
+    #[error("{0} (the write may have happened)")]
+    Indeterminate(String),
+    /// What is stored can't be understood. Nothing is guessed: a person must look.
+    #[error("{0}")]
+    Corrupt(String),
+}
+
+/// Where outputs and dead letters go.
+#[async_trait]
+pub trait Sink: Send + Sync + 'static {
+    /// Publishes in order and returns when all of it is durable downstream. An error leaves open which were accepted: the caller
+    /// repeats all of them, and their ids tell the repeats.
+    async fn publish(&self, outputs: &[Output]) -> Result<(), SinkError>;
+
+    /// The largest output that can ever be accepted, in bytes of body and properties.
+    fn max_output_bytes(&self) -> usize;
+}
+
+/// Why a sink did not accept.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// Passing: try again after backoff.
+    #[error("{0}")]
+    Transient(String),
+    /// Will not pass by itself: credentials, a missing hub, a full disk, an output that is too large.
+    #[error("{0}")]
+    Permanent(String),
+}
