@@ -2,4 +2,5 @@
 
 pub mod guest;
 pub mod model;
+pub mod ndjson;
 pub mod seams;

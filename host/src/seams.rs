@@ -7,9 +7,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::model::{
-    Checkpoint, ETag, Event, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy,
-};
+use crate::model::{Checkpoint, ETag, Event, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy};
 
 /// A hub to read from, seen through one consumer group.
 #[async_trait]
