@@ -1,0 +1,6 @@
+//! What a guest asks of its host during a call. Natively there is none: [`testing`](crate::testing) stands in.
+
+#[cfg(target_arch = "wasm32")]
+pub(crate) use crate::bindings::weir::processor::{fields::select as select_fields, logging::log};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use crate::testing::stand_in::{log, select_fields};
