@@ -1,0 +1,46 @@
+//! Runs the benchmarks.
+
+use std::fs;
+
+use crate::guests;
+use crate::prerequisites;
+use crate::process::{Failure, Outcome, Workspace, cargo, step};
+
+pub(crate) fn run(only: &[String]) -> Outcome<()> {
+    let workspace = Workspace::find();
+    let benches = benches(&workspace);
+    if let Some(unknown) = only.iter().find(|name| !benches.iter().any(|(_, bench)| bench == *name)) {
+        let known: Vec<_> = benches.iter().map(|(_, bench)| bench.as_str()).collect();
+        return Err(Failure::new(
+            format!("there is no benchmark `{unknown}`"),
+            format!("the benchmarks are: {}", known.join(", ")),
+        ));
+    }
+    prerequisites::openssl(&workspace)?;
+    prerequisites::wasm_target(&workspace)?;
+    guests::build(&workspace)?;
+    for (package, bench) in benches.iter().filter(|(_, bench)| only.is_empty() || only.contains(bench)) {
+        step(&format!("Benchmark `{bench}` (release mode; the first build takes several minutes)"));
+        cargo(&workspace)
+            .args(["bench", "--quiet", "-p", package, "--bench", bench])
+            .run("a benchmark that fails could not measure; the message above says why")?;
+    }
+    Ok(())
+}
+
+/// Package and name of every file in a `benches` folder.
+fn benches(workspace: &Workspace) -> Vec<(String, String)> {
+    let folders =
+        [("weir-amqp", "amqp"), ("weir-emulator", "emulator"), ("weir-host", "host"), ("weir-tests", "tests")];
+    let mut found = Vec::new();
+    for (package, folder) in folders {
+        let Ok(files) = fs::read_dir(workspace.root.join(folder).join("benches")) else { continue };
+        for path in files.flatten().map(|file| file.path()) {
+            if let (Some("rs"), Some(name)) = (path.extension().and_then(|e| e.to_str()), path.file_stem()) {
+                found.push((package.to_owned(), name.to_string_lossy().into_owned()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
