@@ -7,7 +7,8 @@ struct Identity;
 impl Processor for Identity {
     type Config = NoConfig;
 
-    fn open(_: NoConfig, _: &Opening) -> Result<Self, Failure> {
+    fn open(_: NoConfig, opening: &Opening) -> Result<Self, Failure> {
+        opening.select_fields(&["content-type", "message-id", "correlation-id", "properties"])?; // not the offset
         Ok(Self)
     }
 
@@ -49,6 +50,6 @@ mod tests {
             origin: Some(Origin::Event(0)),
             ..Output::new("one").key("key").content_type("text/plain")
         };
-        assert_eq!(answer.outputs, [one, Output::new([0xff, 0]).from(1)]);
+        assert_eq!(answer.outputs, [one, Output::new([0xff, 0]).from_event(1)]);
     }
 }

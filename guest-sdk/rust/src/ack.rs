@@ -66,6 +66,13 @@ impl From<BodyError> for Problem {
     }
 }
 
+/// For `?` in [`Processor::process`](crate::Processor::process), where an unreadable body is a decision that concerns the batch.
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        Self::Fatal(error.to_string())
+    }
+}
+
 impl Ack {
     fn new(progress: Progress) -> Self {
         Self { progress, rejected: Vec::new(), redeliver: None }

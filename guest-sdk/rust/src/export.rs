@@ -25,9 +25,9 @@ macro_rules! export {
                 fn close(reason: $crate::CloseReason) {
                     $crate::rt::close(reason)
                 }
-    }
+            }
 
-            $crate::bindings::export_component!(Component with_types_in $crate::bindings);
+    $crate::bindings::export_component!(Component with_types_in $crate::bindings);
         };
 
         #[cfg(not(target_arch = "wasm32"))]

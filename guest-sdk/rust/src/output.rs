@@ -58,7 +58,7 @@ impl Output {
     ///
     /// [`Processor::event`]: crate::Processor::event
     #[must_use]
-    pub fn from(mut self, index: u32) -> Self {
+    pub fn from_event(mut self, index: u32) -> Self {
         self.origin = Some(Origin::Event(index));
         self
     }

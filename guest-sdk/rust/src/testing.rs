@@ -111,9 +111,11 @@ impl<P: Processor> Harness<P> {
         }
     }
 
-    /// Closes the processor.
-    pub fn close(self, reason: CloseReason) {
-        stand_in::during(|| self.processor.close(reason));
+    /// Closes the processor. Returns all that it logged.
+    pub fn close(mut self, reason: CloseReason) -> Vec<Line> {
+        let ((), heard) = stand_in::during(|| self.processor.close(reason));
+        self.logs.extend(heard.logs);
+        self.logs
     }
 
     /// The processor itself.
