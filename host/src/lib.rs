@@ -1,5 +1,6 @@
 //! Stream processors for Azure Event Hubs, run as sandboxed WebAssembly components.
 
+pub mod azure;
 pub mod guest;
 pub mod model;
 pub mod ndjson;

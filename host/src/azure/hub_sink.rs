@@ -1,0 +1,213 @@
+//! [`Sink`] on the SDK's producer client.
+//!
+//! A batch has one partition key, so the outputs of a publish are sorted by key, and each key's are sent in order. The SDK sends
+//! one batch at a time over a connection; a few connections take different keys at the same time, so that many keys don't
+//! wait for a round trip each.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use azure_core_amqp::{AmqpMessage, AmqpValue};
+use azure_messaging_eventhubs::{
+    EventDataBatch, EventDataBatchOptions, EventHubsError, ProducerClient, SendMessageOptions,
+};
+use futures::future::{join_all, try_join_all};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::errors::{Meaning, Understood, understand};
+use super::outgoing::{by_key, message};
+use super::{Namespace, no_retries};
+use crate::model::{Output, PartitionId};
+use crate::seams::{Sink, SinkError};
+
+/// The service's limit for a message in every tier but Basic, whose smaller one it reports itself.
+const MESSAGE_LIMIT: usize = 1024 * 1024;
+/// What a message carries besides body and properties as counted: sections, ids, the partition key (at most 128 characters).
+const OVERHEAD: usize = 4096;
+
+/// How to publish.
+#[derive(Clone, Debug)]
+pub struct SinkOptions {
+    /// Send everything to this partition. Outputs must then have no partition key.
+    pub partition: Option<PartitionId>,
+    /// Connections, and so batches that may be on their way at the same time.
+    pub connections: usize,
+    /// The longest that one publish may take.
+    pub timeout: Duration,
+}
+
+impl Default for SinkOptions {
+    fn default() -> Self {
+        Self { partition: None, connections: 4, timeout: Duration::from_secs(60) }
+    }
+}
+
+/// A hub to publish to. An output whose id is empty is sent without the id's property.
+pub struct HubSink {
+    namespace: Namespace,
+    event_hub: String,
+    options: SinkOptions,
+    lanes: Vec<Lane>,
+    /// Where the next publish begins, so that publishes with one key don't all queue for the first lane.
+    next_lane: AtomicUsize,
+}
+
+/// A connection; made when first needed and again after an error.
+#[derive(Default)]
+struct Lane(Mutex<Option<Arc<ProducerClient>>>);
+
+impl HubSink {
+    pub(super) fn new(namespace: Namespace, event_hub: &str, options: SinkOptions) -> Self {
+        Self {
+            namespace,
+            event_hub: event_hub.into(),
+            lanes: (0..options.connections.max(1)).map(|_| Lane::default()).collect(),
+            options,
+            next_lane: AtomicUsize::new(0),
+        }
+    }
+
+    /// Closes the connections. Dropping the sink closes them too, without a good-bye.
+    pub async fn close(&self) {
+        let closing = self.lanes.iter().map(async |lane| {
+            if let Some(client) = lane.0.lock().await.take().and_then(Arc::into_inner) {
+                client.close().await.unwrap_or_else(|error| tracing::debug!(%error, "closing a sink"));
+            }
+        });
+        if timeout(Duration::from_secs(5), join_all(closing)).await.is_err() {
+            tracing::debug!(event_hub = self.event_hub, "closing a sink took too long: its connections are dropped");
+        }
+    }
+
+    async fn client(&self, lane: &Lane) -> Result<Arc<ProducerClient>, EventHubsError> {
+        let mut client = lane.0.lock().await;
+        if let Some(client) = &*client {
+            return Ok(Arc::clone(client));
+        }
+        let namespace = &self.namespace.0;
+        let mut builder = ProducerClient::builder().with_retry_options(no_retries());
+        if let Some(endpoint) = &namespace.endpoint {
+            builder = builder.with_custom_endpoint(endpoint.clone());
+        }
+        let tokens = Arc::clone(&namespace.tokens);
+        let opening = builder.open(&namespace.fully_qualified_namespace, &self.event_hub, tokens);
+        let opened = Arc::new(Box::pin(opening).await?);
+        *client = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// Sends the runs of one lane, one after the other. A lane that failed is thrown away: the SDK doesn't say what is still good.
+    async fn send(&self, lane: &Lane, runs: Vec<(Option<&str>, Vec<&Output>)>) -> Result<(), SinkError> {
+        let client = self.client(lane).await.map_err(|e| self.failed("connecting", &e))?;
+        for (key, run) in runs {
+            if let Err(error) = self.send_run(&client, key, &run).await {
+                let mut current = lane.0.lock().await;
+                if current.as_ref().is_some_and(|c| Arc::ptr_eq(c, &client)) {
+                    *current = None;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_run(&self, client: &ProducerClient, key: Option<&str>, run: &[&Output]) -> Result<(), SinkError> {
+        let mut rest = run.iter().peekable();
+        while rest.peek().is_some() {
+            let batch = self.batch(client, key).await?;
+            while let Some(output) = rest.peek() {
+                let added = batch.try_add_amqp_message(message(output), None);
+                if !added.map_err(|e| self.failed(format_args!("encoding output `{}`", output.id), &e))? {
+                    break;
+                }
+                rest.next();
+            }
+            if !batch.is_empty() {
+                client.send_batch(batch, None).await.map_err(|e| self.failed("sending a batch", &e))?;
+            } else if let Some(output) = rest.next() {
+                // The SDK counts the first message of a batch twice: what is larger than half the limit goes alone.
+                self.send_alone(client, key, output).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn batch<'c>(&self, client: &'c ProducerClient, key: Option<&str>) -> Result<EventDataBatch<'c>, SinkError> {
+        let options = EventDataBatchOptions {
+            max_size_in_bytes: None,
+            partition_key: key.map(Into::into),
+            partition_id: self.options.partition.as_ref().map(ToString::to_string),
+        };
+        client.create_batch(Some(options)).await.map_err(|e| self.failed("attaching", &e))
+    }
+
+    async fn send_alone(&self, client: &ProducerClient, key: Option<&str>, output: &Output) -> Result<(), SinkError> {
+        let mut message: AmqpMessage = message(output);
+        if let Some(key) = key {
+            message.add_message_annotation("x-opt-partition-key".into(), AmqpValue::String(key.into()));
+        }
+        let size = output.body.len();
+        if size > MESSAGE_LIMIT {
+            return Err(SinkError::Permanent(format!(
+                "event hub `{}`: output `{}` has {size} bytes, and a hub takes {MESSAGE_LIMIT}",
+                self.event_hub, output.id
+            )));
+        }
+        let options = SendMessageOptions { partition_id: self.options.partition.as_ref().map(ToString::to_string) };
+        let sent = Box::pin(client.send_message(message, Some(options))).await;
+        sent.map_err(|e| self.failed(format_args!("sending output `{}` of {size} bytes", output.id), &e))
+    }
+
+    fn failed(&self, doing: impl fmt::Display, error: &EventHubsError) -> SinkError {
+        let Understood { meaning, words } = understand(error);
+        let said = format!("event hub `{}`: {doing}: {words}", self.event_hub);
+        match meaning {
+            Meaning::Passing | Meaning::Stolen => SinkError::Transient(said),
+            Meaning::Unauthorized | Meaning::NotFound | Meaning::Invalid | Meaning::TooLarge => {
+                SinkError::Permanent(said)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for HubSink {
+    async fn publish(&self, outputs: &[Output]) -> Result<(), SinkError> {
+        let runs = by_key(outputs);
+        if let (Some(partition), Some((Some(key), _))) =
+            (&self.options.partition, runs.iter().find(|(key, _)| key.is_some()))
+        {
+            return Err(SinkError::Permanent(format!(
+                "event hub `{}`: an output has the partition key `{key}`, but all go to partition {partition}",
+                self.event_hub
+            )));
+        }
+        let lanes = self.lanes.len();
+        let first = self.next_lane.fetch_add(runs.len(), Ordering::Relaxed);
+        let mut work: Vec<Vec<_>> = (0..lanes).map(|_| Vec::new()).collect();
+        for (n, run) in runs.into_iter().enumerate() {
+            if let Some(lane) = work.get_mut((first.wrapping_add(n)) % lanes) {
+                lane.push(run);
+            }
+        }
+        let sending = self.lanes.iter().zip(work).filter(|(_, runs)| !runs.is_empty());
+        let sending = try_join_all(sending.map(|(lane, runs)| self.send(lane, runs)));
+        timeout(self.options.timeout, sending).await.unwrap_or_else(|_| {
+            Err(SinkError::Transient(format!(
+                "event hub `{}`: {} outputs were not accepted in {:?}",
+                self.event_hub,
+                outputs.len(),
+                self.options.timeout
+            )))
+        })?;
+        Ok(())
+    }
+
+    fn max_output_bytes(&self) -> usize {
+        MESSAGE_LIMIT - OVERHEAD
+    }
+}
