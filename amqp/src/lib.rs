@@ -17,5 +17,7 @@
 //! [`wire::MAX_DEPTH`] deep, and sizes are checked against the bytes that are there.
 //! A payload is never copied on its way through, with one exception: a delivery of several frames is assembled once.
 
+pub mod engine;
+pub mod frame;
 pub mod performative;
 pub mod wire;
