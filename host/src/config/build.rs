@@ -1,0 +1,308 @@
+//! From the file's tables to a [`Config`]: each section by itself; what sections mean for each other is in `check.rs`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, absolute};
+
+use serde_json::Value as Json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use toml::de::{DeTable, DeValue};
+
+use super::check;
+use super::given::{Environment, Given};
+use super::mistake::Mistake;
+use super::read::{Reader, Table, integer};
+use super::schema;
+use super::text::kind_in_words;
+use super::*;
+
+/// A processor that was read, and its table for the checks that come later. `None` in a place means that it was wrong.
+pub(super) struct Draft<'a> {
+    pub(super) table: Table<'a>,
+    pub(super) config: Option<ProcessorConfig>,
+}
+
+pub(super) fn parse(text: &str, file: &Path, environment: Environment<'_>) -> Result<Config, Vec<Mistake>> {
+    let directory = absolute(file).unwrap_or_else(|_| file.to_owned());
+    let directory = directory.parent().unwrap_or(Path::new("."));
+    let reader = Reader::new(text, directory, environment);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        // What follows from a broken line is not worth reading.
+        for error in errors {
+            reader.note(error.span().map_or(0, |span| span.start), "", None, format!("not TOML: {}", error.message()));
+        }
+        return Err(reader.into_mistakes());
+    }
+    let root = Table::root(&reader, &schema::ROOT, document.get_ref());
+
+    let checkpoints = root.table("checkpoints").file("directory");
+    let host_table = root.table("host");
+    let host = host(&host_table);
+    let log = log(&root.table("log"));
+    let outer = root.has("namespace").then(|| namespace(&root.table("namespace")));
+    let drafts = root.tables("processor", |number, table| match table.peek_text("name") {
+        Some(name) => format!("processor[{name}]"),
+        None => format!("processor[#{number}]"),
+    });
+    let drafts: Vec<_> =
+        drafts.into_iter().map(|table| Draft { config: processor(&table, outer.as_ref()), table }).collect();
+    if drafts.is_empty() && root.is_empty_list("processor") {
+        root.note("processor", "is empty; add a [[processor]] section");
+    }
+    let warnings = check::across(&drafts, host.as_ref(), &host_table);
+
+    let processors: Option<Vec<_>> = drafts.into_iter().map(|draft| draft.config).collect();
+
+    let mistakes = reader.into_mistakes();
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let config = (|| {
+        Some(Config {
+            file: file.to_owned(),
+            checkpoints: checkpoints?,
+            host: host?,
+            log: log?,
+            processors: processors?,
+            warnings,
+        })
+    })();
+    config.ok_or_else(|| {
+        let why = "can't be read, and the reason was lost: please report this".into();
+        vec![Mistake { line: 1, path: String::new(), value: None, why }]
+    })
+}
+
+fn host(table: &Table<'_>) -> Option<HostConfig> {
+    let (owner, cache) = (table.text("owner"), table.file("cache"));
+    let guest_threads = table.count("guest-threads").and_then(|n| usize::try_from(n).ok());
+    let memory = table.size("memory");
+    let shutdown_deadline = table.duration("shutdown-deadline");
+    let partitions_refresh = table.duration("partitions-refresh");
+    Some(HostConfig {
+        owner,
+        memory: usize::try_from(memory?).ok()?,
+        shutdown_deadline: shutdown_deadline?,
+        partitions_refresh: partitions_refresh?,
+        guest_threads,
+        cache,
+    })
+}
+
+fn log(table: &Table<'_>) -> Option<LogConfig> {
+    let format = table.choice("format").map(|format| if format == "json" { LogFormat::Json } else { LogFormat::Text });
+    let level = table.text("level");
+    Some(LogConfig { format: format?, level: level? })
+}
+
+/// `None`: something in it is wrong.
+fn namespace(table: &Table<'_>) -> Option<NamespaceConfig> {
+    let fully_qualified = table.text("fully-qualified-namespace");
+    let endpoint = table.text("endpoint");
+    let credential = table.choice("credential").and_then(|name| name.parse().ok());
+    let sound = !table.has("endpoint") || endpoint.is_some();
+    let namespace = NamespaceConfig { fully_qualified: fully_qualified?, endpoint, credential: credential? };
+    (sound && check::namespace(table, &namespace)).then_some(namespace)
+}
+
+fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> Option<ProcessorConfig> {
+    let own = table.table("namespace");
+    let namespace = match (own.is_present(), outer) {
+        (true, _) => namespace(&own),
+        (false, Some(outer)) => outer.clone(),
+        (false, None) => {
+            if !table.has("namespace") {
+                let why = "is missing, here and for the file; add a [namespace] section with fully-qualified-namespace";
+                table.note("namespace", why);
+            }
+            None
+        }
+    };
+    let name = table.text("name");
+    let module = table.file("module");
+    let event_hub = table.text("event-hub");
+    let consumer_group = table.text("consumer-group");
+    let start = table.value("start", start);
+    let prefetch = small(table.count("prefetch"));
+    let owner_level = table.count("owner-level");
+    let stall_timeout = table.duration("stall-timeout");
+    let batch = batch(&table.table("batch"));
+    let checkpoint = checkpoint(&table.table("checkpoint"));
+    let retry_table = table.table("retry");
+    let attempts = small(retry_table.count("attempts"));
+    let retry = backoff(&retry_table);
+    let publish = publish(&table.table("publish"));
+    let reconnect = backoff(&table.table("reconnect"));
+    let limits = limits(&table.table("limits"));
+    let config = guest_config(table);
+    let outputs: Vec<_> = table
+        .named("outputs")
+        .into_iter()
+        .map(|(output, table)| sink(&table, namespace.as_ref()).map(|sink| (output, sink)))
+        .collect();
+    let dead_letter = table.has("dead-letter").then(|| sink(&table.table("dead-letter"), namespace.as_ref()));
+    Some(ProcessorConfig {
+        name: name?,
+        module: module?,
+        namespace: namespace?,
+        event_hub: event_hub?,
+        consumer_group: consumer_group?,
+        start: start?,
+        prefetch: prefetch?,
+        owner_level,
+        stall_timeout: stall_timeout?,
+        batch: batch?,
+        checkpoint: checkpoint?,
+        retry: RetryConfig { attempts: attempts?, backoff: retry? },
+        publish: publish?,
+        reconnect: reconnect?,
+        limits: limits?,
+        config: config?,
+        outputs: outputs.into_iter().collect::<Option<BTreeMap<_, _>>>()?,
+        dead_letter: match dead_letter {
+            Some(sink) => Some(sink?),
+            None => None,
+        },
+    })
+}
+
+fn small(count: Option<i64>) -> Option<u32> {
+    count.and_then(|count| u32::try_from(count).ok())
+}
+
+fn batch(table: &Table<'_>) -> Option<BatchConfig> {
+    let (events, bytes, linger) = (table.count("events"), table.size("bytes"), table.duration("linger"));
+    Some(BatchConfig { events: usize::try_from(events?).ok()?, bytes: usize::try_from(bytes?).ok()?, linger: linger? })
+}
+
+fn checkpoint(table: &Table<'_>) -> Option<CheckpointConfig> {
+    let (interval, events) = (table.duration("interval"), table.count("events"));
+    let (attempts, timeout) = (small(table.count("attempts")), table.duration("timeout"));
+    Some(CheckpointConfig {
+        interval: interval?,
+        events: u64::try_from(events?).ok()?,
+        attempts: attempts?,
+        timeout: timeout?,
+    })
+}
+
+fn publish(table: &Table<'_>) -> Option<PublishConfig> {
+    let (attempts, timeout, ahead) = (small(table.count("attempts")), table.duration("timeout"), table.count("ahead"));
+    Some(PublishConfig { attempts: attempts?, timeout: timeout?, ahead: usize::try_from(ahead?).ok()? })
+}
+
+fn backoff(table: &Table<'_>) -> Option<BackoffConfig> {
+    let (first, max) = (table.duration("backoff"), table.duration("max-backoff"));
+    let backoff = BackoffConfig { first: first?, max: max? };
+    check::backoff(table, backoff).then_some(backoff)
+}
+
+fn limits(table: &Table<'_>) -> Option<LimitsConfig> {
+    let (memory, time) = (table.size("memory"), table.duration("time"));
+    Some(LimitsConfig { memory: usize::try_from(memory?).ok()?, time: time? })
+}
+
+fn start(value: &DeValue<'_>) -> Result<Start, String> {
+    let wrong = || kind_in_words(schema::Kind::Start);
+    if let Some(text) = value.as_str() {
+        return match text {
+            "earliest" => Ok(Start::Earliest),
+            "latest" => Ok(Start::Latest),
+            _ => Err(wrong()),
+        };
+    }
+    let table = value.as_table().filter(|table| table.len() == 1).ok_or_else(wrong)?;
+    let (key, value) = table.iter().next().ok_or_else(wrong)?;
+    let value = value.get_ref();
+    match (&**key.get_ref(), value.as_str(), value.as_datetime(), integer(value)) {
+        ("sequence-number", _, _, Some(number)) if number >= 0 => Ok(Start::SequenceNumber(number)),
+        ("enqueued-time", Some(text), _, _) => instant(text),
+        ("enqueued-time", _, Some(time), _) => instant(&time.to_string()),
+        _ => Err(wrong()),
+    }
+}
+
+fn instant(text: &str) -> Result<Start, String> {
+    let time = OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|_| "holds no instant; write date, time and zone, such as \"2026-01-01T00:00:00Z\"".to_owned())?;
+    let milliseconds = i64::try_from(time.unix_timestamp_nanos() / 1_000_000).map_err(|_| "is out of range")?;
+    Ok(Start::EnqueuedTime(milliseconds))
+}
+
+fn sink(table: &Table<'_>, outer: Option<&NamespaceConfig>) -> Option<SinkConfig> {
+    let stdout = table.flag("stdout");
+    let file = table.file("file");
+    let event_hub = table.text("event-hub");
+    let own = table.table("namespace");
+    let namespace = if own.is_present() { namespace(&own) } else { outer.cloned() };
+    let named = ["event-hub", "file", "stdout"].into_iter().filter(|key| table.has(key)).collect::<Vec<_>>();
+    match *named {
+        ["event-hub"] => Some(SinkConfig::EventHub { namespace: namespace?, event_hub: event_hub? }),
+        _ if own.is_present() => {
+            table.note("namespace", "goes with event-hub only; remove it");
+            None
+        }
+        ["file"] => file.map(SinkConfig::File),
+        ["stdout"] if stdout == Some(false) => {
+            table.note("stdout", "leads nowhere; write stdout = true, or another destination");
+            None
+        }
+        ["stdout"] => stdout.map(|_| SinkConfig::Stdout),
+        [] => {
+            table.note_whole("has no destination; add event-hub = \"…\", file = \"…\" or stdout = true");
+            None
+        }
+        _ => {
+            table.note_whole(format!("has {} destinations ({}); keep one", named.len(), named.join(", ")));
+            None
+        }
+    }
+}
+
+/// The module's settings as JSON, with the environment put into its strings.
+fn guest_config(table: &Table<'_>) -> Option<Given<Arc<str>>> {
+    let empty = || Some(Given::plain(Arc::from("{}")));
+    if !table.has("config") {
+        return empty();
+    }
+    table.value("config", |value| {
+        if value.as_table().is_none() {
+            return Err("is not a table; write it as { key = \"value\" }".into());
+        }
+        let (mut problems, mut secret) = (vec![], false);
+        let real = json(value, &mut |text| match table.interpolated(text) {
+            Ok(given) => {
+                secret |= given.is_secret();
+                given.into_inner()
+            }
+            Err(problem) => {
+                problems.push(problem);
+                String::new()
+            }
+        });
+        if !problems.is_empty() {
+            return Err(problems.join("; "));
+        }
+        let real: Arc<str> = real.to_string().into();
+        Ok(match secret {
+            true => Given::from_template(real, &json(value, &mut str::to_owned).to_string()),
+            false => Given::plain(real),
+        })
+    })
+}
+
+fn json(value: &DeValue<'_>, text: &mut dyn FnMut(&str) -> String) -> Json {
+    match value {
+        DeValue::String(value) => Json::String(text(value)),
+        DeValue::Integer(_) => integer(value).map_or(Json::Null, Json::from),
+        DeValue::Float(float) => float.as_str().replace('_', "").parse::<f64>().map_or(Json::Null, Json::from),
+        DeValue::Boolean(flag) => Json::Bool(*flag),
+        DeValue::Datetime(time) => Json::String(time.to_string()),
+        DeValue::Array(values) => values.iter().map(|value| json(value.get_ref(), text)).collect(),
+        DeValue::Table(table) => {
+            let entries = table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref(), text)));
+            Json::Object(entries.collect())
+        }
+    }
+}

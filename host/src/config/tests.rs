@@ -1,0 +1,302 @@
+//! Whole files: what is understood of good ones, and the exact sentence for each wrong one.
+#![allow(clippy::unwrap_used, reason = "a test may end at the first surprise")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::schema::{Fallback, Kind, ROOT, Section};
+use super::*;
+
+mod wrong;
+
+const MINIMAL: &str = r#"
+[namespace]
+fully-qualified-namespace = "fleet.servicebus.windows.net"
+[checkpoints]
+directory = "checkpoints"
+[[processor]]
+name = "delays"
+module = "delays.wasm"
+event-hub = "flights"
+dead-letter = { file = "rejected.ndjson" }
+"#;
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "TOKEN" => Some("hunter2".into()),
+        "HUB" => Some("flights".into()),
+        "BAD_HUB" => Some("hunter2 hunter2".into()),
+        _ => None,
+    }
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/weir/weir.toml"), &environment)
+}
+
+/// The mistakes of a text, one a line.
+fn mistakes(text: &str) -> String {
+    match parse(text) {
+        Ok(config) => panic!("accepted: {config:?}"),
+        Err(ConfigError::Wrong { mistakes, .. }) => {
+            mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// The mistakes of the minimal file (10 lines) with more lines at its end, which belong to its processor.
+fn with(lines: &str) -> String {
+    mistakes(&format!("{MINIMAL}{lines}"))
+}
+
+#[test]
+fn the_smallest_file_gets_the_defaults() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.warnings, Vec::<String>::new());
+    assert_eq!(config.host.memory, 256 << 20);
+    assert_eq!(config.host.shutdown_deadline, Duration::from_secs(25));
+    let processor = &config.processors[0];
+    assert_eq!(**processor.module, *Path::new("/etc/weir/delays.wasm"));
+    assert_eq!(*processor.consumer_group, "$default");
+    assert_eq!(processor.start, Start::Earliest);
+    assert_eq!(processor.batch, BatchConfig { events: 500, bytes: 1 << 20, linger: Duration::from_millis(50) });
+    assert_eq!(processor.namespace.credential, Credential::Default);
+    assert_eq!(&**processor.config, "{}");
+}
+
+#[test]
+fn a_full_file_is_understood() {
+    let config = parse(
+        r#"
+        [namespace]
+        fully-qualified-namespace = "localhost"
+        endpoint = "amqp://127.0.0.1:5672"
+        credential = "none"
+        [checkpoints]
+        directory = "/var/lib/weir"
+        [host]
+        owner = "host-0"
+        memory = "1 GiB"
+        guest-threads = 2
+        cache = "cache"
+        [log]
+        format = "json"
+        level = "debug"
+        [[processor]]
+        name = "delays"
+        module = "delays.wasm"
+        event-hub = "${HUB}"
+        consumer-group = "weir"
+        start = { enqueued-time = "2026-01-01T00:00:00Z" }
+        prefetch = 1_000
+        batch = { events = 100, bytes = 65536, linger = "1 s" }
+        config = { late-by-minutes = 30, key = "${TOKEN}", when = 2026-01-01T00:00:00Z, ratio = 0.5, list = ["$${x}"] }
+        [processor.outputs.default]
+        event-hub = "late"
+        namespace = { fully-qualified-namespace = "other.servicebus.windows.net", credential = "cli" }
+        [processor.outputs.audit]
+        stdout = true
+        [[processor]]
+        name = "copies"
+        namespace = { fully-qualified-namespace = "third.servicebus.windows.net" }
+        module = "/opt/copies.wasm"
+        event-hub = "flights"
+        start = { sequence-number = 42 }
+        dead-letter = { file = "rejected.ndjson" }
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.host.guest_threads, Some(2));
+    assert_eq!(config.host.cache.as_deref(), Some(&PathBuf::from("/etc/weir/cache")));
+    assert_eq!(config.log.format, LogFormat::Json);
+    let [delays, copies] = &config.processors[..] else { panic!("two processors") };
+    assert_eq!(*delays.event_hub, "flights");
+    assert_eq!(delays.start, Start::EnqueuedTime(1_767_225_600_000));
+    assert_eq!((delays.prefetch, delays.batch.bytes), (1000, 65536));
+    assert_eq!(
+        &**delays.config,
+        r#"{"key":"hunter2","late-by-minutes":30,"list":["${x}"],"ratio":0.5,"when":"2026-01-01T00:00:00Z"}"#
+    );
+    let SinkConfig::EventHub { namespace, .. } = &delays.outputs["default"] else { panic!("a hub") };
+    assert_eq!(namespace.credential, Credential::Cli);
+    assert_eq!(delays.outputs["audit"], SinkConfig::Stdout);
+    assert_eq!(copies.start, Start::SequenceNumber(42));
+    assert_eq!(*copies.namespace.fully_qualified, "third.servicebus.windows.net");
+    assert_eq!(copies.dead_letter, Some(SinkConfig::File(Given::plain("/etc/weir/rejected.ndjson".into()))));
+    assert!(
+        config.warnings[0]
+            .starts_with("processor[delays].dead-letter is not set: the first event that the module rejects")
+    );
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hunter2") && shown.contains("${TOKEN}"), "{shown}");
+}
+
+#[test]
+fn every_mistake_has_its_sentence() {
+    for (lines, expected) in wrong::LINES {
+        assert_eq!(with(lines), expected.join("\n"), "{lines}");
+    }
+    for (text, expected) in wrong::FILES {
+        assert_eq!(mistakes(text), expected.join("\n"), "{text}");
+    }
+}
+
+#[test]
+fn all_mistakes_come_at_once_in_the_order_of_the_file() {
+    let text = MINIMAL.replace("flights", "fli ghts").replace("directory", "directroy");
+    let error = parse(&format!("{text}prefetch = 0\n")).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        r#"4 mistakes in /etc/weir/weir.toml
+  line 4: checkpoints.directory is missing (a directory on a local disk, used by one host at a time); add directory = "./checkpoints"
+  line 5: checkpoints.directroy is unknown; did you mean "directory"?
+  line 9: processor[delays].event-hub = "fli ghts" is not the name of an event hub; write it like "flights"
+  line 11: processor[delays].prefetch = 0 is not a whole number from 1 to 100000"#
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(Path::new("/nowhere/weir.toml")).unwrap_err().to_string();
+    assert!(error.starts_with("can't read the configuration /nowhere/weir.toml: "), "{error}");
+}
+
+#[test]
+fn no_secret_is_in_an_error() {
+    let text = MINIMAL.replace("delays.wasm", "${TOKEN}").replace("\"flights\"", "\"${BAD_HUB}\"");
+    let error = parse(&format!("{text}config = {{ a = \"${{TOKEN}}\", b = \"${{NONE}}\" }}")).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+}
+
+#[test]
+fn what_is_allowed_but_hardly_meant_is_a_warning() {
+    let config = parse(&format!("{MINIMAL}limits = {{ time = \"1 min\" }}")).unwrap();
+    assert_eq!(
+        config.warnings,
+        [
+            "processor[delays].limits.time (1 min) is longer than host.shutdown-deadline (25 s): a call that is running at shutdown \
+          may be cut off, and its batch is processed again after the restart."
+        ]
+    );
+}
+
+/// The smallest file as a value, to put keys into.
+fn minimal() -> toml::Table {
+    MINIMAL.parse().unwrap()
+}
+
+fn value(literal: &str) -> toml::Value {
+    format!("v = {literal}").parse::<toml::Table>().unwrap().remove("v").unwrap()
+}
+
+/// Calls `visit` with every section, the path to it and a way to make it in a file.
+fn each_section(
+    section: &'static Section,
+    path: &[&'static str],
+    visit: &mut dyn FnMut(&'static Section, &[&'static str]),
+) {
+    visit(section, path);
+    for key in section.keys {
+        let (inner, steps) = match key.kind {
+            Kind::Table(inner) | Kind::Tables(inner) => (inner, vec![key.name]),
+            Kind::Named(inner) => (inner, vec![key.name, "default"]),
+            _ => continue,
+        };
+        each_section(inner, &[path, &steps].concat(), visit);
+    }
+}
+
+/// The file with one more key, and what it needs beside it.
+fn file_with(path: &[&str], section: &Section, name: &str, literal: &str) -> String {
+    let mut file = minimal();
+    let mut table = &mut file;
+    for step in path {
+        // A namespace goes with a hub only.
+        if *step == "namespace" && !table.contains_key("module") && !table.contains_key("processor") {
+            table.insert("event-hub".into(), "elsewhere".into());
+        }
+        if *step == "dead-letter" {
+            table.insert("dead-letter".into(), toml::Table::new().into());
+        }
+        let next = table.entry(*step).or_insert_with(|| toml::Table::new().into());
+        table = match next {
+            toml::Value::Array(list) => list[0].as_table_mut().unwrap(),
+            next => next.as_table_mut().unwrap(),
+        };
+    }
+    for key in section.keys {
+        if matches!(key.fallback, Fallback::Required) && !key.example.is_empty() {
+            table.entry(key.name).or_insert_with(|| value(key.example));
+        }
+    }
+    match name {
+        "endpoint" => drop(table.insert("credential".into(), "none".into())),
+        "namespace" if section.key("stdout").is_some() => drop(table.insert("event-hub".into(), "elsewhere".into())),
+        _ => {}
+    }
+    table.insert(name.into(), value(literal));
+    toml::to_string(&file).unwrap()
+}
+
+#[test]
+fn every_example_of_the_reference_is_accepted() {
+    each_section(&ROOT, &[], &mut |section, path| {
+        for key in section.keys.iter().filter(|key| !key.example.is_empty()) {
+            let text = file_with(path, section, key.name, key.example);
+            if let Err(error) = parse(&text) {
+                panic!("{path:?} {} = {}: {error}\n{text}", key.name, key.example);
+            }
+        }
+    });
+}
+
+#[test]
+fn writing_a_default_out_changes_nothing() {
+    let expected = parse(MINIMAL).unwrap();
+    each_section(&ROOT, &[], &mut |section, path| {
+        for key in section.keys {
+            let Fallback::Value(default) = key.fallback else { continue };
+            let found = parse(&file_with(path, section, key.name, default)).unwrap();
+            if !path.contains(&"namespace") || path.len() == 1 {
+                assert_eq!(found, expected, "{path:?} {}", key.name);
+            }
+        }
+    });
+}
+
+#[test]
+fn every_key_of_the_reference_is_read() {
+    each_section(&ROOT, &[], &mut |section, path| {
+        for key in section.keys {
+            let wrong = if matches!(key.kind, Kind::Flag) { "5" } else { "false" };
+            let text = file_with(path, section, key.name, wrong);
+            let name = if (section.header, key.name) == ("[[processor]]", "name") {
+                "processor[#1]"
+            } else {
+                "processor[delays]"
+            };
+            let mut place: Vec<_> = path.iter().map(|step| if *step == "processor" { name } else { *step }).collect();
+            place.push(key.name);
+            let place = place.join(".");
+            let Err(ConfigError::Wrong { mistakes, .. }) = parse(&text) else {
+                panic!("{place} = {wrong} was accepted")
+            };
+            assert!(mistakes.iter().any(|mistake| mistake.path == place), "{place}: {mistakes:?}\n{text}");
+        }
+    });
+}
+
+#[test]
+fn the_reference_page_is_up_to_date() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    if std::env::var_os("WEIR_WRITE_DOCS").is_some() {
+        std::fs::write(&file, reference_page()).unwrap();
+    }
+    let page = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        page == reference_page(),
+        "docs/configuration.md differs from the keys in host/src/config/schema.rs; \
+         write it anew with WEIR_WRITE_DOCS=1 cargo test -p weir-host --lib reference_page"
+    );
+}
