@@ -19,5 +19,6 @@
 
 pub mod engine;
 pub mod frame;
+pub mod message;
 pub mod performative;
 pub mod wire;

@@ -126,7 +126,7 @@ pub struct Delivery {
     pub delivery_id: u32,
     /// The sender's tag.
     pub tag: DeliveryTag,
-    /// How the message is encoded: 0, or 0x80013700 for a batch.
+    /// How the message is encoded: 0, or [`BATCH_FORMAT`](crate::message::BATCH_FORMAT) for a batch.
     pub message_format: u32,
     /// Whether the sender has forgotten it already. Otherwise it waits for a disposition.
     pub settled: bool,

@@ -19,7 +19,7 @@ use crate::wire::Writer;
 pub struct SendOptions {
     /// The delivery's tag; none takes its id.
     pub tag: Option<DeliveryTag>,
-    /// How the message is encoded: 0, or 0x80013700 for a batch.
+    /// How the message is encoded: 0, or [`BATCH_FORMAT`](crate::message::BATCH_FORMAT) for a batch.
     pub message_format: u32,
     /// Whether it is settled with the sending. The link's sender settle mode overrules it unless that is mixed.
     pub settled: bool,

@@ -3,7 +3,7 @@
 //! All of them are written with *every* field, nulls included: there are clients that index fields by position. All of them are read
 //! leniently where the standard allows it: missing trailing fields, every list form, numeric and symbolic descriptors.
 
-mod composite;
+pub(crate) mod composite;
 pub mod condition;
 mod connection;
 mod delivery;
