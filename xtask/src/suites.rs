@@ -60,9 +60,6 @@ const SUITES: &[Suite] = &[
     },
 ];
 
-/// Hubs of the namespace that each suite gets. Suites use the hubs by what they are for, so that cases don't meet.
-const HUBS: [&str; 6] = ["main:4", "single:1", "keyed:4", "shared:4", "wide:32", "spare:2"];
-
 /// Runs the named suites (none named: all), side by side since they mostly wait. Their output comes out whole.
 pub(crate) fn run(workspace: &Workspace, javascript: &Path, python: &Python, names: &[String]) -> Outcome<Count> {
     if let Some(unknown) = names.iter().find(|name| !SUITES.iter().any(|suite| suite.name == *name)) {
@@ -112,7 +109,6 @@ fn one(
         .env("WEIR_ENDPOINT", &namespace.endpoint)
         .env("WEIR_CONTROL", &namespace.control)
         .env("WEIR_BLOBS", blobs)
-        .env("WEIR_COMMAND", workspace.binary("weir"))
         .lines(|line| {
             if line.starts_with("ok ") {
                 count.passed += 1;
@@ -142,7 +138,6 @@ impl Namespace {
         let mut addresses = Vec::new();
         let (server, addresses) = Run::new(workspace.binary("weir"), workspace)
             .args(["emulator", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"])
-            .args(HUBS.iter().flat_map(|hub| ["--hub", hub]))
             .serve(|line| {
                 addresses.extend(local_address(line));
                 addresses.dedup();

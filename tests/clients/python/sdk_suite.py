@@ -1,0 +1,49 @@
+"""Runs the live tests that azure-eventhub ships in its source archive, unmodified, against the namespace.
+
+Their own fixtures create hubs in an Azure subscription; `sdk_fixtures.py` gives them hubs of the namespace instead. Cases that
+don't apply are listed here, each with the reason; everything else must pass.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = Path(os.environ["WEIR_SDK_SOURCE"])
+HERE = Path(__file__).parent
+
+FILES = ["negative", "receive", "consumer_client", "reconnect", "properties", "send", "buffered_producer"]
+
+TLS = "the namespace speaks plain AMQP, without TLS and WebSockets"
+KEYS = "the namespace takes every key; refused tokens are injected, and tested in conformance.py"
+NOT_APPLICABLE = {
+    "test_send_over_websocket_sync": TLS,
+    "test_send_over_websocket_async": TLS,
+    "test_receive_over_websocket_sync": TLS,
+    "test_receive_over_websocket_async": TLS,
+    "test_send_batch_with_invalid_key": KEYS,
+    "test_get_properties_with_auth_error_sync": KEYS,
+    "test_get_properties_with_auth_error_async": KEYS,
+    "test_client_invalid_credential": KEYS,
+    "test_client_invalid_credential_async": KEYS,
+    "test_receive_storage_checkpoint": "changes the hub through Azure's management API; shared_group.py covers the rest",
+    "test_receive_storage_checkpoint_async": "changes the hub through Azure's management API; shared_group.py covers the rest",
+}
+
+
+def main():
+    tests = [SOURCE / "tests/livetest" / folder / f"test_{name}{suffix}.py"
+             for folder, suffix in (("synctests", ""), ("asynctests", "_async")) for name in FILES]
+    for name, reason in NOT_APPLICABLE.items():
+        print(f"not applicable: {name}: {reason}")
+    sys.stdout.flush()
+    excluded = " or ".join(NOT_APPLICABLE)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(SOURCE / "tests")])}
+    # The tests mostly sleep, so more of them than processors run at once.
+    arguments = ["-p", "sdk_fixtures", "--noconftest", "-n", "16", "-k", f"not ({excluded})", "-q", "--no-header",
+                 "-o", "asyncio_mode=auto", "-p", "no:cacheprovider", "--tb=short", *sys.argv[1:]]
+    return subprocess.call([sys.executable, "-m", "pytest", *arguments, *map(str, tests)], env=environment, cwd=SOURCE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
