@@ -1,1 +1,6 @@
-//! stub
+//! A local Event Hubs namespace.
+pub mod connections;
+pub mod faults;
+pub mod model;
+pub mod namespace;
+pub mod store;
