@@ -143,7 +143,12 @@ impl Client {
             scope: link.scope.clone(),
             position: link.position.load(Ordering::Relaxed),
         });
-        ConnectionInfo { id: self.id, peer: self.peer, container: lock(&self.container).clone(), links: links.collect() }
+        ConnectionInfo {
+            id: self.id,
+            peer: self.peer,
+            container: lock(&self.container).clone(),
+            links: links.collect(),
+        }
     }
 }
 

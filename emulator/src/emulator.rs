@@ -70,7 +70,9 @@ impl FromStr for HubSpec {
 #[derive(Debug, Error)]
 pub enum EmulatorError {
     /// An address can't be listened on.
-    #[error("can't listen on {address}: {source}; is another namespace running? --listen 127.0.0.1:0 takes a free port")]
+    #[error(
+        "can't listen on {address}: {source}; is another namespace running? --listen 127.0.0.1:0 takes a free port"
+    )]
     Listen {
         /// As it was given.
         address: String,
@@ -100,9 +102,7 @@ impl Emulator {
     pub async fn start(config: EmulatorConfig) -> Result<Self, EmulatorError> {
         let listener = server::listen(&config.listen).await.map_err(|source| listen_error(&config.listen, source))?;
         let control = match &config.control {
-            Some(address) => {
-                Some(TcpListener::bind(address).await.map_err(|source| listen_error(address, source))?)
-            }
+            Some(address) => Some(TcpListener::bind(address).await.map_err(|source| listen_error(address, source))?),
             None => None,
         };
         let namespace = match &config.data {

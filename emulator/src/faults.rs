@@ -267,6 +267,12 @@ impl Faults {
         lock(&self.rules).clone()
     }
 
+    /// Whether any stands.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.standing.load(Ordering::Acquire) > 0
+    }
+
     /// A single moment has come: does something strike?
     pub fn strike(&self, at: Moment, scope: &Scope, now: Instant) -> Option<Strike> {
         let (passed, strike) = self.strike_within(at, scope, 1, now);
@@ -276,7 +282,7 @@ impl Faults {
     /// `count` moments are about to come: how many pass before one is struck, and by what. When a rule strikes behind
     /// the last of them already, that comes back too: whatever is counted, the strike follows at once.
     pub fn strike_within(&self, at: Moment, scope: &Scope, count: u64, now: Instant) -> (u64, Option<Strike>) {
-        if self.standing.load(Ordering::Acquire) == 0 {
+        if !self.any() {
             return (count, None);
         }
         let mut rules = lock(&self.rules);

@@ -183,8 +183,7 @@ impl Namespace {
     /// There is no such hub or partition, or the journal can't be written.
     pub fn publish(&self, hub: &str, partition: u32, events: &[Incoming]) -> Result<Range<i64>, NamespaceError> {
         let hub = self.hub(hub)?;
-        let partition =
-            hub.partition(&partition.to_string()).ok_or(NamespaceError::BadPartitionCount(partition))?;
+        let partition = hub.partition(&partition.to_string()).ok_or(NamespaceError::BadPartitionCount(partition))?;
         Ok(partition.append(events, now_ms())?)
     }
 

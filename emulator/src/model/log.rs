@@ -75,7 +75,15 @@ impl Log {
     #[must_use]
     pub fn new(retention: Retention) -> Self {
         let blocks = VecDeque::new();
-        Self { blocks, next: 0, next_offset: FIRST_OFFSET, last_offset: -1, last_enqueued_ms: None, bytes: 0, retention }
+        Self {
+            blocks,
+            next: 0,
+            next_offset: FIRST_OFFSET,
+            last_offset: -1,
+            last_enqueued_ms: None,
+            bytes: 0,
+            retention,
+        }
     }
 
     /// Sequence number, offset and enqueued time of what is appended at `now_ms`. Time never runs backwards in a

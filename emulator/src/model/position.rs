@@ -88,9 +88,14 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_with_its_text() {
-        for filter in ["", "x", "amqp.annotation.x-opt-offset", "amqp.annotation.x-opt-offset < '1'",
-            "amqp.annotation.x-opt-offset > 'a'", "amqp.annotation.colour > '1'"]
-        {
+        for filter in [
+            "",
+            "x",
+            "amqp.annotation.x-opt-offset",
+            "amqp.annotation.x-opt-offset < '1'",
+            "amqp.annotation.x-opt-offset > 'a'",
+            "amqp.annotation.colour > '1'",
+        ] {
             let error = StartPosition::parse(filter).unwrap_err();
             assert!(error.to_string().contains(&format!("{filter:?}")), "{error}");
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use thiserror::Error;
 
 /// Readers without an owner level that a partition takes in a consumer group, as the service does.
-pub const MAX_PLAIN_READERS: usize = 5;
+pub(crate) const MAX_PLAIN_READERS: usize = 5;
 
 /// The receivers of one partition, by consumer group (in lower case).
 #[derive(Debug, Default)]

@@ -53,12 +53,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections until `stop`.
-pub(crate) async fn run(
-    listener: TcpListener,
-    namespace: Arc<Namespace>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-) {
+pub(crate) async fn run(listener: TcpListener, namespace: Arc<Namespace>, stop: CancellationToken, tasks: TaskTracker) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

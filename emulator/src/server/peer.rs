@@ -133,7 +133,9 @@ impl Peer {
         let due = self.timers.first_key_value().map(|((at, _), _)| *at);
         match self.stall {
             Some((_, until)) => until,
-            None => [self.engine.next_deadline(), due, self.finished.map(|since| since + FLUSH)].into_iter().flatten().min(),
+            None => {
+                [self.engine.next_deadline(), due, self.finished.map(|since| since + FLUSH)].into_iter().flatten().min()
+            }
         }
     }
 
@@ -155,7 +157,7 @@ impl Peer {
         while let Some(entry) = self.timers.first_entry().filter(|entry| entry.key().0 <= now) {
             match entry.remove() {
                 Due::Push(link) => self.pushable.push_back(link),
-                Due::Settle(sent, state) => self.settle(&sent, &state),
+                Due::Settle(sent, state) => self.settle(&sent, state),
                 Due::Reply(link, message) => self.reply(link, message),
             }
         }
@@ -191,6 +193,8 @@ impl Peer {
                     self.stall = None;
                     let text = "the namespace is shutting down";
                     self.close(AmqpError::new(condition::CONNECTION_FORCED, text));
+                    // Nobody waits for the client's answer.
+                    self.finished.get_or_insert(now);
                 }
             }
         }

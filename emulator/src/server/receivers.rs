@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
+use bytes::Buf;
 use weir_amqp::engine::{LinkFlow, LinkId, SendError, SendOptions};
 use weir_amqp::performative::{AmqpError, Attach, SenderSettleMode, condition};
 use weir_amqp::wire::Value;
@@ -55,7 +56,10 @@ impl Peer {
     ) -> Result<(), AmqpError> {
         let hub = self.namespace.hub(hub).map_err(errors::not_found)?;
         if !hub.groups.has(group) {
-            return Err(errors::not_found(format_args!("the event hub {:?} has no consumer group {group:?}", hub.name)));
+            return Err(errors::not_found(format_args!(
+                "the event hub {:?} has no consumer group {group:?}",
+                hub.name
+            )));
         }
         let partition = hub.partition(partition).ok_or_else(|| no_partition(&hub, partition))?;
         let start = start_position(&request.attach)?;
@@ -79,7 +83,9 @@ impl Peer {
                 for eviction in evicted {
                     let by = format!(
                         "a receiver with owner level {} took partition {} of {} in consumer group {group}",
-                        level.unwrap_or_default(), partition.id, hub.name
+                        level.unwrap_or_default(),
+                        partition.id,
+                        hub.name
                     );
                     self.namespace.evict(eviction.connection, eviction.link, &by);
                 }
@@ -134,7 +140,7 @@ impl Peer {
     /// Pushes events to the receivers in turn, until all wait for events or credit, or enough waits for the socket.
     pub(super) fn push_events(&mut self, now: Instant) {
         let mut runs = Vec::new();
-        while self.engine.output().len() < OUTPUT_BYTES {
+        while self.engine.output().remaining() < OUTPUT_BYTES {
             let Some(link) = self.pushable.pop_front() else { return };
             if self.push_turn(link, &mut runs, now) {
                 self.pushable.push_back(link);
@@ -189,8 +195,7 @@ impl Peer {
                 if self.engine.sendable(id) == 0 {
                     return false;
                 }
-                let (passed, strike) =
-                    self.namespace.faults().strike_within(Moment::Delivery, &receiver.scope, 1, now);
+                let (passed, strike) = self.namespace.faults().strike_within(Moment::Delivery, &receiver.scope, 1, now);
                 if let Some(Strike { action: Action::Delay, delay, .. }) = strike {
                     receiver.hold = Hold::Until(now + delay);
                     self.later(now + delay, Due::Push(id));
@@ -240,14 +245,16 @@ pub(super) fn no_partition(hub: &Hub, name: &str) -> AmqpError {
     let (name, count) = (name.chars().take(100).collect::<String>(), hub.partition_count());
     errors::out_of_range(format_args!(
         "the event hub {:?} has no partition {name:?}: its partitions are \"0\" to \"{}\"",
-        hub.name, count.saturating_sub(1)
+        hub.name,
+        count.saturating_sub(1)
     ))
 }
 
 /// Without a filter a receiver begins at the oldest event, as in the service.
 fn start_position(attach: &Attach) -> Result<StartPosition, AmqpError> {
     let Some(source) = &attach.source else { return Ok(StartPosition::Earliest) };
-    let Some(filter) = source.filter.get(SELECTOR).or_else(|| source.filter.iter().map(|(_, value)| value).next()) else {
+    let Some(filter) = source.filter.get(SELECTOR).or_else(|| source.filter.iter().map(|(_, value)| value).next())
+    else {
         return Ok(StartPosition::Earliest);
     };
     let text = match filter {

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use weir_amqp::engine::{Delivery, LinkId, SessionId};
-use weir_amqp::message::BATCH_FORMAT;
 use weir_amqp::performative::{AmqpError, Attach, DeliveryState, Role as End, condition};
 
 use super::peer::{Due, Kind, Peer, Request, done};
@@ -102,14 +101,14 @@ impl Peer {
             return self.detach(delivery.link, errors::too_large(MAX_MESSAGE_BYTES));
         }
         if let Err(error) = self.store(delivery, sent.clone(), now) {
-            self.settle(&sent, &DeliveryState::Rejected { error: Some(error) });
+            self.settle(&sent, DeliveryState::Rejected { error: Some(error) });
         }
     }
 
     fn store(&mut self, delivery: &Delivery, mut sent: Sent, now: Instant) -> Result<(), AmqpError> {
         let Some(Kind::Sender(sender)) = self.links.get(&delivery.link).map(|link| &link.kind) else { return Ok(()) };
         let bad = |error: ingest::BadMessage| AmqpError::new(condition::DECODE_ERROR, error.to_string());
-        let (key, events) = if delivery.message_format == BATCH_FORMAT {
+        let (key, events) = if delivery.message_format == ingest::BATCH_FORMAT {
             let (key, events) = ingest::batch(&delivery.payload).map_err(bad)?;
             (key.or_else(|| events.first().and_then(|event| event.key.clone())), events)
         } else {
@@ -160,11 +159,11 @@ impl Peer {
         match sent.strike {
             Some(strike) if strike.action == Action::LoseAnswer => self.strike(strike, Some(sent.link), now),
             Some(strike) => self.later(now + strike.delay, Due::Settle(sent, state)),
-            None => self.settle(&sent, &state),
+            None => self.settle(&sent, state),
         }
     }
 
-    pub(super) fn settle(&mut self, sent: &Sent, state: &DeliveryState) {
+    pub(super) fn settle(&mut self, sent: &Sent, state: DeliveryState) {
         if !sent.settled {
             done(self.engine.disposition(sent.session, End::Receiver, sent.delivery, sent.delivery, true, Some(state)));
         }

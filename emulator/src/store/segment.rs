@@ -152,7 +152,8 @@ fn list(directory: &Path) -> Result<Vec<i64>, StoreError> {
     let mut segments = Vec::new();
     for entry in fs::read_dir(directory).map_err(StoreError::io("can't list", directory))? {
         let name = entry.map_err(StoreError::io("can't list", directory))?.file_name();
-        let first: Option<i64> = name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|digits| digits.parse().ok());
+        let first: Option<i64> =
+            name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|digits| digits.parse().ok());
         segments.extend(first);
     }
     Ok(segments)
