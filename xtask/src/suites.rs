@@ -154,7 +154,7 @@ fn azurite(workspace: &Workspace, javascript: &Path) -> Outcome<(Server, String)
     let (server, address) = Run::new("node", workspace)
         .arg(javascript.join("node_modules/azurite/dist/src/blob/main.js"))
         .args(["--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"])
-        .serve(|line| line.contains("listening").then(|| local_address(line)).flatten())?;
+        .serve(|line| line.contains("listens on").then(|| local_address(line)).flatten())?;
     Ok((server, format!("http://{address}/devstoreaccount1")))
 }
 
