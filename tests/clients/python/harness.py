@@ -112,7 +112,9 @@ class Reader:
         self._changed = threading.Condition()
         options.setdefault("starting_position", "-1")
         self._thread = threading.Thread(
-            target=client.receive, kwargs={"on_event": self._on_event, "on_error": self._on_error, **options}, daemon=True
+            target=client.receive,
+            kwargs={"on_event": self._on_event, "on_error": self._on_error, **options},
+            daemon=True,
         )
         self._thread.start()
 

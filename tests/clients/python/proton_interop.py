@@ -2,7 +2,7 @@
 
 import uuid
 
-from proton import Data, Delivery, Described, Message, symbol, timestamp, ubyte, uint, ulong
+from proton import Delivery, Described, Message, symbol, timestamp, ubyte, uint, ulong
 from proton.reactor import AtMostOnce, Filter
 from proton.utils import BlockingConnection, LinkDetached, SendException
 
@@ -59,9 +59,20 @@ def a_message_there_and_back():
 def values_of_every_type():
     hub = new_hub(partitions=1)
     values = {
-        "null": None, "true": True, "false": False, "ubyte": ubyte(255), "uint": uint(2**32 - 1), "ulong": ulong(2**64 - 1),
-        "int": -(2**31), "long": -(2**63), "double": 1e300, "string": "ü" * 200, "symbol": symbol("sym"),
-        "binary": b"\x00" * 300, "timestamp": timestamp(1_700_000_000_123), "uuid": uuid.UUID(int=2**127),
+        "null": None,
+        "true": True,
+        "false": False,
+        "ubyte": ubyte(255),
+        "uint": uint(2**32 - 1),
+        "ulong": ulong(2**64 - 1),
+        "int": -(2**31),
+        "long": -(2**63),
+        "double": 1e300,
+        "string": "ü" * 200,
+        "symbol": symbol("sym"),
+        "binary": b"\x00" * 300,
+        "timestamp": timestamp(1_700_000_000_123),
+        "uuid": uuid.UUID(int=2**127),
     }
     publish(hub, Message(body="x", properties=values), *(Message(body=value) for value in values.values()))
     received = read(hub, 1 + len(values), credit=100)

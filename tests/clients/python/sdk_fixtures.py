@@ -183,7 +183,10 @@ def auth_credential_receivers_async(auth_credentials_async, live_eventhub):
 
 def _producers(hub):
     client = EventHubProducerClient(
-        fully_qualified_namespace=hub["hostname"], eventhub_name=hub["event_hub"], credential=credential(), use_tls=False
+        fully_qualified_namespace=hub["hostname"],
+        eventhub_name=hub["event_hub"],
+        credential=credential(),
+        use_tls=False,
     )
     return client, [client._create_producer(partition_id=partition) for partition in client.get_partition_ids()]
 

@@ -32,16 +32,34 @@ NOT_APPLICABLE = {
 
 
 def main():
-    tests = [SOURCE / "tests/livetest" / folder / f"test_{name}{suffix}.py"
-             for folder, suffix in (("synctests", ""), ("asynctests", "_async")) for name in FILES]
+    tests = [
+        SOURCE / "tests/livetest" / folder / f"test_{name}{suffix}.py"
+        for folder, suffix in (("synctests", ""), ("asynctests", "_async"))
+        for name in FILES
+    ]
     for name, reason in NOT_APPLICABLE.items():
         print(f"not applicable: {name}: {reason}")
     sys.stdout.flush()
     excluded = " or ".join(NOT_APPLICABLE)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(SOURCE / "tests")])}
     # The tests mostly sleep, so more of them than processors run at once.
-    arguments = ["-p", "sdk_fixtures", "--noconftest", "-n", "16", "-k", f"not ({excluded})", "-q", "--no-header",
-                 "-o", "asyncio_mode=auto", "-p", "no:cacheprovider", "--tb=short", *sys.argv[1:]]
+    arguments = [
+        "-p",
+        "sdk_fixtures",
+        "--noconftest",
+        "-n",
+        "16",
+        "-k",
+        f"not ({excluded})",
+        "-q",
+        "--no-header",
+        "-o",
+        "asyncio_mode=auto",
+        "-p",
+        "no:cacheprovider",
+        "--tb=short",
+        *sys.argv[1:],
+    ]
     return subprocess.call([sys.executable, "-m", "pytest", *arguments, *map(str, tests)], env=environment, cwd=SOURCE)
 
 
