@@ -82,16 +82,10 @@ impl Budget {
         Self { left: bytes.saturating_add(64).min(MAX_NODES), bytes }
     }
 
-    /// Takes the cost of a copy of `value` off. Only primitives may be copied.
+    /// Takes the cost of a copy of `value` off.
     pub(crate) fn charge(&mut self, value: &Value) -> Result<(), DecodeError> {
-        let len = match value {
-            Value::String(text) => text.len(),
-            Value::Symbol(text) => text.len(),
-            Value::Binary(bytes) => bytes.len(),
-            Value::List(_) | Value::Map(_) | Value::Array(_) | Value::Described(_) => usize::MAX,
-            _ => 0,
-        };
-        self.left = self.left.checked_sub(len / 16 + 1).ok_or(DecodeError::TooManyElements { bytes: self.bytes })?;
+        let cost = cost(value);
+        self.left = self.left.checked_sub(cost).ok_or(DecodeError::TooManyElements { bytes: self.bytes })?;
         Ok(())
     }
 
@@ -103,6 +97,19 @@ impl Budget {
             }
             None => Err(DecodeError::TooManyElements { bytes: self.bytes }),
         }
+    }
+}
+
+/// What a copy of a value costs, in nodes: its own, and text by length.
+fn cost(value: &Value) -> usize {
+    1 + match value {
+        Value::String(text) => text.len() / 16,
+        Value::Symbol(text) => text.len() / 16,
+        Value::List(items) => items.iter().map(cost).sum(),
+        Value::Array(array) => array.items().iter().map(cost).sum(),
+        Value::Map(map) => map.iter().map(|(key, value)| cost(key) + cost(value)).sum(),
+        Value::Described(described) => cost(&described.descriptor) + cost(&described.value),
+        _ => 0,
     }
 }
 
