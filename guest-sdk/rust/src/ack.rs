@@ -59,17 +59,11 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// What can't be read can't be processed, now or later.
+/// What can't be read can't be processed, now or later. (There is no such conversion to [`Failure`]: it would let one broken
+/// event stop a partition by a `?`.)
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         Self::Reject(error.to_string())
-    }
-}
-
-/// For `?` in [`Processor::process`](crate::Processor::process), where an unreadable body is a decision that concerns the batch.
-impl From<BodyError> for Failure {
-    fn from(error: BodyError) -> Self {
-        Self::Fatal(error.to_string())
     }
 }
 

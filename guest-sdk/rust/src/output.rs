@@ -73,17 +73,24 @@ impl Output {
 
 /// Everything that the producer set, moved: key, content type, ids, properties, body.
 impl From<Event> for Output {
+    #[inline]
     fn from(event: Event) -> Self {
-        let output = Self { partition_key: event.partition_key, ..Self::new(event.body) };
-        match event.metadata {
-            None => output,
-            Some(metadata) => Self {
-                content_type: metadata.content_type,
-                message_id: metadata.message_id,
-                correlation_id: metadata.correlation_id,
-                properties: metadata.properties,
-                ..output
-            },
+        let (content_type, message_id, correlation_id, properties) = match event.metadata {
+            Some(metadata) => {
+                (metadata.content_type, metadata.message_id, metadata.correlation_id, metadata.properties)
+            }
+            None => (None, None, None, Vec::new()),
+        };
+        // One literal rather than an update of another output: whole records are moved by calls in WebAssembly.
+        Self {
+            origin: None,
+            target: None,
+            partition_key: event.partition_key,
+            content_type,
+            message_id,
+            correlation_id,
+            properties,
+            body: event.body,
         }
     }
 }
@@ -97,6 +104,7 @@ pub struct Outputs {
 
 impl Outputs {
     /// Adds an output. Inside [`Processor::event`](crate::Processor::event) its origin is the event in hand, unless it has one.
+    #[inline]
     pub fn emit(&mut self, mut output: Output) {
         if output.origin.is_none() {
             output.origin = self.current.map(Origin::Event);
