@@ -2,7 +2,7 @@
 //!
 //! A batch has one partition key, so the outputs of a publish are sorted by key, and each key's are sent in order. The SDK sends
 //! one batch at a time over a connection; a few connections take different keys at the same time, so that many keys don't
-//! wait for a round trip each.
+//! wait for a round trip each. Each connection is used on one thread (see `reactor`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::errors::{Meaning, Understood, understand};
 use super::outgoing::{by_key, message};
+use super::reactor::Reactor;
 use super::{Namespace, no_retries};
 use crate::model::{Output, PartitionId};
 use crate::seams::{Sink, SinkError};
@@ -48,43 +49,71 @@ impl Default for SinkOptions {
 
 /// A hub to publish to. An output whose id is empty is sent without the id's property.
 pub struct HubSink {
-    namespace: Namespace,
-    event_hub: String,
-    options: SinkOptions,
-    lanes: Vec<Lane>,
+    shared: Arc<Shared>,
+    lanes: Vec<Arc<Lane>>,
     /// Where the next publish begins, so that publishes with one key don't all queue for the first lane.
     next_lane: AtomicUsize,
 }
 
-/// A connection; made when first needed and again after an error.
-#[derive(Default)]
-struct Lane(Mutex<Option<Arc<ProducerClient>>>);
+struct Shared {
+    namespace: Namespace,
+    event_hub: String,
+    options: SinkOptions,
+}
+
+/// A connection and its thread; made when first needed and again after an error.
+struct Lane {
+    client: Mutex<Option<Arc<ProducerClient>>>,
+    thread: Reactor,
+}
+
+/// Outputs with one partition key, in order.
+type Run = (Option<String>, Vec<Output>);
 
 impl HubSink {
     pub(super) fn new(namespace: Namespace, event_hub: &str, options: SinkOptions) -> Self {
+        let lane = |_| Arc::new(Lane { client: Mutex::new(None), thread: namespace.0.reactors.pick() });
         Self {
-            namespace,
-            event_hub: event_hub.into(),
-            lanes: (0..options.connections.max(1)).map(|_| Lane::default()).collect(),
-            options,
+            lanes: (0..options.connections.max(1)).map(lane).collect(),
             next_lane: AtomicUsize::new(0),
+            shared: Arc::new(Shared { namespace, event_hub: event_hub.into(), options }),
         }
     }
 
-    /// Closes the connections. Dropping the sink closes them too, without a good-bye.
+    /// Closes the connections, after what is being published. Dropping the sink closes them too, without a good-bye.
     pub async fn close(&self) {
-        let closing = self.lanes.iter().map(async |lane| {
-            if let Some(client) = lane.0.lock().await.take().and_then(Arc::into_inner) {
-                client.close().await.unwrap_or_else(|error| tracing::debug!(%error, "closing a sink"));
-            }
+        let closing = self.lanes.iter().map(|lane| {
+            let same = Arc::clone(lane);
+            lane.thread.spawn(async move {
+                if let Some(client) = same.client.lock().await.take().and_then(Arc::into_inner) {
+                    client.close().await.unwrap_or_else(|error| tracing::debug!(%error, "closing a sink"));
+                }
+            })
         });
         if timeout(Duration::from_secs(5), join_all(closing)).await.is_err() {
-            tracing::debug!(event_hub = self.event_hub, "closing a sink took too long: its connections are dropped");
+            let event_hub = &self.shared.event_hub;
+            tracing::debug!(event_hub, "closing a sink took too long: its connections are dropped");
         }
     }
 
+    /// Deals the runs out to the lanes, in turn.
+    fn deal(&self, runs: Vec<(Option<&str>, Vec<&Output>)>) -> Vec<(&Arc<Lane>, Vec<Run>)> {
+        let first = self.next_lane.fetch_add(runs.len(), Ordering::Relaxed);
+        let mut work: Vec<(&Arc<Lane>, Vec<Run>)> = self.lanes.iter().map(|lane| (lane, Vec::new())).collect();
+        let lanes = work.len();
+        for (n, (key, run)) in runs.into_iter().enumerate() {
+            if let Some((_, lane)) = work.get_mut(first.wrapping_add(n) % lanes) {
+                lane.push((key.map(Into::into), run.into_iter().cloned().collect()));
+            }
+        }
+        work.retain(|(_, runs)| !runs.is_empty());
+        work
+    }
+}
+
+impl Shared {
     async fn client(&self, lane: &Lane) -> Result<Arc<ProducerClient>, EventHubsError> {
-        let mut client = lane.0.lock().await;
+        let mut client = lane.client.lock().await;
         if let Some(client) = &*client {
             return Ok(Arc::clone(client));
         }
@@ -101,11 +130,11 @@ impl HubSink {
     }
 
     /// Sends the runs of one lane, one after the other. A lane that failed is thrown away: the SDK doesn't say what is still good.
-    async fn send(&self, lane: &Lane, runs: Vec<(Option<&str>, Vec<&Output>)>) -> Result<(), SinkError> {
+    async fn send(&self, lane: &Lane, runs: Vec<Run>) -> Result<(), SinkError> {
         let client = self.client(lane).await.map_err(|e| self.failed("connecting", &e))?;
         for (key, run) in runs {
-            if let Err(error) = self.send_run(&client, key, &run).await {
-                let mut current = lane.0.lock().await;
+            if let Err(error) = self.send_run(&client, key.as_deref(), &run).await {
+                let mut current = lane.client.lock().await;
                 if current.as_ref().is_some_and(|c| Arc::ptr_eq(c, &client)) {
                     *current = None;
                 }
@@ -115,7 +144,7 @@ impl HubSink {
         Ok(())
     }
 
-    async fn send_run(&self, client: &ProducerClient, key: Option<&str>, run: &[&Output]) -> Result<(), SinkError> {
+    async fn send_run(&self, client: &ProducerClient, key: Option<&str>, run: &[Output]) -> Result<(), SinkError> {
         let mut rest = run.iter().peekable();
         while rest.peek().is_some() {
             let batch = self.batch(client, key).await?;
@@ -177,34 +206,35 @@ impl HubSink {
 #[async_trait]
 impl Sink for HubSink {
     async fn publish(&self, outputs: &[Output]) -> Result<(), SinkError> {
+        let Shared { event_hub, options, .. } = &*self.shared;
         let runs = by_key(outputs);
-        if let (Some(partition), Some((Some(key), _))) =
-            (&self.options.partition, runs.iter().find(|(key, _)| key.is_some()))
-        {
+        if let (Some(partition), Some(key)) = (&options.partition, runs.iter().find_map(|(key, _)| *key)) {
             return Err(SinkError::Permanent(format!(
-                "event hub `{}`: an output has the partition key `{key}`, but all go to partition {partition}",
-                self.event_hub
+                "event hub `{event_hub}`: an output has the partition key `{key}`, but all go to partition {partition}"
             )));
         }
-        let lanes = self.lanes.len();
-        let first = self.next_lane.fetch_add(runs.len(), Ordering::Relaxed);
-        let mut work: Vec<Vec<_>> = (0..lanes).map(|_| Vec::new()).collect();
-        for (n, run) in runs.into_iter().enumerate() {
-            if let Some(lane) = work.get_mut((first.wrapping_add(n)) % lanes) {
-                lane.push(run);
+        let sending = self.deal(runs).into_iter().map(|(lane, runs)| {
+            let (shared, same) = (Arc::clone(&self.shared), Arc::clone(lane));
+            let task = lane.thread.spawn(async move { shared.send(&same, runs).await });
+            async move {
+                let sent = task.await;
+                sent.unwrap_or_else(|e| {
+                    Err(SinkError::Transient(format!("event hub `{event_hub}`: the SDK failed: {e}")))
+                })
+            }
+        });
+        match timeout(options.timeout, try_join_all(sending)).await {
+            Ok(sent) => sent.map(drop),
+            Err(_) => {
+                // A connection that answers nothing is not to be met again.
+                for lane in &self.lanes {
+                    lane.client.lock().await.take();
+                }
+                let (count, limit) = (outputs.len(), options.timeout);
+                let what = format!("event hub `{event_hub}`: {count} outputs were not accepted in {limit:?}");
+                Err(SinkError::Transient(what))
             }
         }
-        let sending = self.lanes.iter().zip(work).filter(|(_, runs)| !runs.is_empty());
-        let sending = try_join_all(sending.map(|(lane, runs)| self.send(lane, runs)));
-        timeout(self.options.timeout, sending).await.unwrap_or_else(|_| {
-            Err(SinkError::Transient(format!(
-                "event hub `{}`: {} outputs were not accepted in {:?}",
-                self.event_hub,
-                outputs.len(),
-                self.options.timeout
-            )))
-        })?;
-        Ok(())
     }
 
     fn max_output_bytes(&self) -> usize {

@@ -18,6 +18,7 @@ mod credential;
 mod errors;
 mod hub_sink;
 mod outgoing;
+mod reactor;
 mod sdk_source;
 mod stall;
 
@@ -31,6 +32,8 @@ pub use credential::{Credential, UnknownCredential};
 pub use hub_sink::{HubSink, SinkOptions};
 pub use sdk_source::SdkSource;
 
+use reactor::Reactors;
+
 /// An Event Hubs namespace and who the host is for it. Cheap to clone; nothing is connected before it is used.
 #[derive(Clone, Debug)]
 pub struct Namespace(Arc<Inner>);
@@ -40,6 +43,7 @@ struct Inner {
     fully_qualified_namespace: String,
     endpoint: Option<String>,
     tokens: Arc<dyn TokenCredential>,
+    reactors: Reactors,
 }
 
 /// Why a namespace can't be used as described.
@@ -64,6 +68,9 @@ pub enum NamespaceError {
     /// The credential can't be made here.
     #[error("credential `{0}` can't be used here: {1}")]
     Credential(Credential, String),
+    /// No threads for the SDK.
+    #[error("the operating system gives no threads for connections: {0}")]
+    Threads(std::io::Error),
 }
 
 impl Namespace {
@@ -100,6 +107,7 @@ impl Namespace {
             fully_qualified_namespace: fully_qualified_namespace.into(),
             endpoint: endpoint.map(Into::into),
             tokens,
+            reactors: Reactors::start().map_err(NamespaceError::Threads)?,
         })))
     }
 
@@ -126,8 +134,6 @@ pub struct Timeouts {
     pub open: Duration,
     /// For an answer of the management node, connecting included.
     pub manage: Duration,
-    /// For a polite good-bye; then the connection is dropped.
-    pub close: Duration,
     /// How long a link may be silent before the source asks the service whether it should be. A link that stays silent although
     /// events wait ends with an error (a half-open connection looks like a quiet partition).
     pub silence: Duration,
@@ -135,12 +141,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            open: Duration::from_secs(30),
-            manage: Duration::from_secs(30),
-            close: Duration::from_secs(5),
-            silence: Duration::from_secs(30),
-        }
+        Self { open: Duration::from_secs(30), manage: Duration::from_secs(30), silence: Duration::from_secs(30) }
     }
 }
 
