@@ -1,8 +1,40 @@
 //! Stream processors for Azure Event Hubs, run as sandboxed WebAssembly components.
+//!
+//! Events flow one way, a stage a module, composed per partition by the [`host`]'s pumps:
+//!
+//! ```text
+//! claim ─► poll ─► batch ─► dispatch ─► ack ─► emit ─► checkpoint
+//!   └────────── coordinator: starts and stops pumps ──────────┘
+//! ```
+//!
+//! At least once, in partition order. A checkpoint covers only events that the guest acknowledged (or that were dead-lettered) and whose
+//! outputs were accepted downstream; each output carries a deterministic id, so that a consumer can drop repeats.
+//!
+//! To embed it: implement the [`seams`] you need (or take those of [`azure`] and [`local`]), give them to [`host::Host::builder`], and run.
+//! [`testing`] has every seam in memory.
 
+mod ack;
 pub mod azure;
+pub mod batch;
+mod budget;
+pub mod checkpoint;
+mod claim;
 pub mod config;
+mod coordinator;
+mod dispatch;
+mod emit;
+pub mod error;
 pub mod guest;
+pub mod host;
+pub mod local;
 pub mod model;
 pub mod ndjson;
+pub mod options;
+pub mod outputs;
+mod poll;
+mod pump;
+pub mod retry;
 pub mod seams;
+mod shutdown;
+pub mod status;
+pub mod testing;

@@ -1,0 +1,231 @@
+//! Writes checkpoints behind the progress that emit has accepted: by time and count, one write at a time, never backwards.
+//!
+//! Every write names the ETag of this tenancy (rule R2). A conflict, or an error that leaves the outcome open, is never answered by a
+//! fresh ETag: the record is read, and only what it says decides (rule R8, [`reconcile`]). A write that certainly did not happen is tried
+//! again, loudly and a bounded number of times; it delays nothing but the checkpoint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::emit::Accepted;
+use crate::error::Cause;
+use crate::model::{Checkpoint, ETag, Generation, Position};
+use crate::pump::{Halt, Seat};
+use crate::retry::{Next, RetryPolicy, chance};
+use crate::seams::{CheckpointStore, StoreError, Written};
+
+/// When a checkpoint is written: whichever comes first. A partition without progress is not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cadence {
+    /// Longest time that progress stays unwritten. Shorter costs writes, longer means more repeats after a crash.
+    pub interval: Duration,
+    /// Most events that stay unwritten.
+    pub events: u64,
+}
+
+impl Default for Cadence {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10), events: 10_000 }
+    }
+}
+
+impl Cadence {
+    /// When progress over `events` events that began at `since` is to be written: at once (`None`), or at this time.
+    fn due(&self, events: u64, since: Instant, now: Instant) -> Option<Instant> {
+        let at = since + self.interval;
+        (events < self.events.max(1) && at > now).then_some(at)
+    }
+}
+
+/// What the record says about a write with an open outcome.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is mine: the write took place.
+    Committed(ETag),
+    /// Nothing was written: the same write again.
+    Again,
+    /// Somebody else wrote: this tenancy is over.
+    Over(String),
+}
+
+/// Decides a write of `mine` over `expected` by what is now stored. Pure.
+fn reconcile(found: Option<&(Checkpoint, ETag)>, mine: &Checkpoint, expected: Option<&ETag>) -> Verdict {
+    match found {
+        Some((c, etag))
+            if c.generation == mine.generation && c.position.sequence_number == mine.position.sequence_number =>
+        {
+            Verdict::Committed(etag.clone())
+        }
+        found if found.map(|(_, etag)| etag) == expected => Verdict::Again,
+        Some((c, _)) => Verdict::Over(format!(
+            "ownership generation {} wrote a checkpoint at {} while generation {} was here",
+            c.generation, c.position.sequence_number, mine.generation
+        )),
+        None => Verdict::Over("the checkpoint was deleted".into()),
+    }
+}
+
+/// The stage, and the right to write of one tenancy.
+pub(crate) struct Committer {
+    seat: Arc<Seat>,
+    store: Arc<dyn CheckpointStore>,
+    generation: Generation,
+    cadence: Cadence,
+    retry: RetryPolicy,
+    timeout: Duration,
+    committed: Option<Position>,
+    etag: Option<ETag>,
+}
+
+impl Committer {
+    pub(crate) fn new(
+        seat: Arc<Seat>,
+        store: Arc<dyn CheckpointStore>,
+        generation: Generation,
+        (cadence, retry, timeout): (Cadence, RetryPolicy, Duration),
+        loaded: Option<(Position, ETag)>,
+    ) -> Self {
+        let (committed, etag) = loaded.unzip();
+        Self { seat, store, generation, cadence, retry, timeout, committed, etag }
+    }
+
+    /// Runs until emit has ended and all it accepted is written.
+    pub(crate) async fn run(&mut self, mut accepted: watch::Receiver<Option<Accepted>>) -> Result<(), Halt> {
+        let mut written = 0;
+        let mut since = None;
+        let mut more = true;
+        while more {
+            let pending = accepted.borrow_and_update().clone();
+            let pending = pending.filter(|a| self.is_ahead(a.position()));
+            let Some(pending) = pending else {
+                since = None;
+                more = accepted.changed().await.is_ok();
+                continue;
+            };
+            let now = Instant::now();
+            match self.cadence.due(pending.covered() - written, *since.get_or_insert(now), now) {
+                Some(at) => tokio::select! {
+                    changed = accepted.changed() => more = changed.is_ok(),
+                    () = sleep_until(at) => {}
+                },
+                None => {
+                    self.commit(pending.position()).await?;
+                    written = pending.covered();
+                    since = None;
+                }
+            }
+        }
+        let last = accepted.borrow().clone();
+        match last.filter(|a| self.is_ahead(a.position())) {
+            Some(last) => self.commit(last.position()).await,
+            None => Ok(()),
+        }
+    }
+
+    fn is_ahead(&self, position: &Position) -> bool {
+        self.committed.as_ref().is_none_or(|c| c.sequence_number < position.sequence_number)
+    }
+
+    async fn commit(&mut self, position: &Position) -> Result<(), Halt> {
+        let mine = Checkpoint { position: position.clone(), generation: self.generation, state: bytes::Bytes::new() };
+        let mut failures = 0;
+        let mut open = false;
+        let etag = loop {
+            let tried = if open { self.look(&mine).await } else { self.write(&mine).await };
+            let detail = match tried {
+                Ok(Verdict::Committed(etag)) => break etag,
+                Ok(Verdict::Over(why)) => return Err(Halt::Lost(why)),
+                Ok(Verdict::Again) => {
+                    open = false;
+                    "nothing was written".to_owned()
+                }
+                Err(StoreError::Determinate(detail)) => detail,
+                Err(StoreError::Indeterminate(detail)) => {
+                    open = true;
+                    detail
+                }
+                Err(StoreError::Corrupt(detail)) => return Err(Halt::Failed(Cause::Checkpoint(detail))),
+            };
+            failures += 1;
+            let sequence_number = position.sequence_number;
+            match self.retry.after(failures, None, chance()) {
+                Next::Again(pause) => {
+                    self.seat
+                        .trouble(format!("checkpoint {sequence_number} not written (attempt {failures}): {detail}"));
+                    sleep(pause).await;
+                }
+                Next::GiveUp => {
+                    return Err(Halt::Failed(Cause::Commit { sequence_number, attempts: failures, detail }));
+                }
+            }
+        };
+        if failures > 0 {
+            self.seat.status.recovered();
+        }
+        self.etag = Some(etag);
+        self.committed = Some(position.clone());
+        self.seat.status.commits.add(1);
+        self.seat.status.checkpoint.set(position.sequence_number);
+        Ok(())
+    }
+
+    /// Writes. A conflict leaves everything open, like an error that may hide a success: the record decides.
+    async fn write(&self, mine: &Checkpoint) -> Result<Verdict, StoreError> {
+        let write = self.store.commit(&self.seat.partition, mine, self.etag.as_ref());
+        match timeout(self.timeout, write).await {
+            Ok(Ok(Written::Done(etag))) => Ok(Verdict::Committed(etag)),
+            Ok(Ok(Written::Conflict)) => Err(StoreError::Indeterminate("the checkpoint's ETag has changed".into())),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(StoreError::Indeterminate(format!("no answer within {:?}", self.timeout))),
+        }
+    }
+
+    /// Reads the record and lets it decide.
+    async fn look(&self, mine: &Checkpoint) -> Result<Verdict, StoreError> {
+        match timeout(self.timeout, self.store.load(&self.seat.partition)).await {
+            Ok(found) => Ok(reconcile(found?.as_ref(), mine, self.etag.as_ref())),
+            Err(_) => Err(StoreError::Determinate(format!("no answer within {:?}", self.timeout))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytestring::ByteString;
+
+    use super::*;
+
+    fn stored(generation: u64, sequence_number: i64) -> Checkpoint {
+        let position = Position { sequence_number, offset: ByteString::from("1") };
+        Checkpoint { position, generation, state: bytes::Bytes::new() }
+    }
+
+    #[test]
+    fn the_record_decides_an_open_write() {
+        let etag = |e: &str| ETag(e.into());
+        let mine = stored(2, 50);
+        let old = etag("old");
+        let decide = |found: Option<(Checkpoint, ETag)>| reconcile(found.as_ref(), &mine, Some(&old));
+        assert_eq!(decide(Some((stored(2, 50), etag("new")))), Verdict::Committed(etag("new")));
+        assert_eq!(decide(Some((stored(1, 40), etag("old")))), Verdict::Again);
+        assert!(matches!(decide(Some((stored(3, 40), etag("new")))), Verdict::Over(_)));
+        assert!(matches!(decide(Some((stored(2, 60), etag("new")))), Verdict::Over(_)));
+        assert!(matches!(decide(Some((stored(3, 50), etag("new")))), Verdict::Over(_)), "same place, other lineage");
+        assert!(matches!(decide(None), Verdict::Over(_)));
+        assert_eq!(reconcile(None, &mine, None), Verdict::Again, "there never was one");
+        assert!(matches!(reconcile(Some(&(stored(1, 1), etag("x"))), &mine, None), Verdict::Over(_)));
+    }
+
+    #[test]
+    fn progress_is_due_by_count_or_by_age() {
+        let cadence = Cadence { interval: Duration::from_secs(10), events: 100 };
+        let now = Instant::now();
+        assert_eq!(cadence.due(99, now, now), Some(now + cadence.interval));
+        assert_eq!(cadence.due(100, now, now), None);
+        assert_eq!(cadence.due(1, now, now + cadence.interval), None);
+        assert!(Cadence { events: 0, ..cadence }.due(1, now, now).is_none());
+    }
+}

@@ -1,0 +1,394 @@
+//! The control plane of one processor: which partitions there are, which are claimed, which pumps run. It never touches an event.
+//!
+//! One loop, so that lifecycle changes are serialised: a *round* lists, plans (`claim.rs`) and claims; a pump's end is reacted to; the shutdown
+//! is passed on. A partition whose tenancy is lost is claimed again after a growing pause. One that failed stays stopped, is released, and is
+//! reported; the others go on. No error of a round ends the loop of a service: it is said, shown in the status, and tried again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::claim::{self, Claim};
+use crate::error::Cause;
+use crate::host::{PartitionEnd, PartitionOutcome, ProcessorOutcome};
+use crate::model::{PartitionId, SequenceNumber, Tenancy};
+use crate::options::Start;
+use crate::poll::{ATTEMPTS_OF_A_RUN, Course};
+use crate::pump::{self, Assignment, Context, End, Seat};
+use crate::retry::chance;
+use crate::seams::Written;
+use crate::shutdown::Shutdown;
+use crate::status::State;
+
+/// Claims made at once.
+const CLAIMS_AT_ONCE: usize = 16;
+
+/// The coordinator of one processor.
+pub(crate) struct Coordinator {
+    context: Arc<Context>,
+    shutdown: Shutdown,
+    /// Whether each partition ends where it was at the beginning.
+    has_end: bool,
+    partitions: BTreeMap<PartitionId, Partition>,
+    /// `None`: the partitions are not known yet.
+    refreshed: Option<Instant>,
+    pumps: JoinSet<(PartitionId, Tenancy, End)>,
+    by_task: BTreeMap<tokio::task::Id, PartitionId>,
+    /// Failed rounds in a row, and when to try again.
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+struct Partition {
+    course: Course,
+    /// Whether `course.target` is what it should be.
+    aimed: bool,
+    stage: Stage,
+    /// Lost tenancies and failed claims in a row.
+    losses: u32,
+    was_ours: bool,
+}
+
+enum Stage {
+    /// To be claimed, not before this time.
+    Wanted(Instant),
+    Running(Tenancy),
+    Ended(PartitionEnd),
+}
+
+impl Coordinator {
+    pub(crate) fn new(context: Arc<Context>, shutdown: Shutdown, has_end: bool) -> Self {
+        Self {
+            context,
+            shutdown,
+            has_end,
+            partitions: BTreeMap::new(),
+            refreshed: None,
+            pumps: JoinSet::new(),
+            by_task: BTreeMap::new(),
+            failures: 0,
+            retry_at: None,
+        }
+    }
+
+    /// Runs until nothing is left to run, or the shutdown is done.
+    pub(crate) async fn run(mut self) -> ProcessorOutcome {
+        let drain = self.shutdown.drain().clone();
+        while !drain.is_cancelled() && !self.is_done() {
+            let round = self.next_round();
+            tokio::select! {
+                biased;
+                () = drain.cancelled() => {}
+                Some(ended) = self.pumps.join_next_with_id() => self.ended(ended).await,
+                () = sleep_until(round) => tokio::select! {
+                    biased;
+                    () = drain.cancelled() => {}
+                    () = self.round() => {}
+                },
+            }
+        }
+        if drain.is_cancelled() {
+            self.drain().await;
+        }
+        self.outcome()
+    }
+
+    /// Lets every pump finish, then stops those that have not.
+    async fn drain(&mut self) {
+        for (id, partition) in &self.partitions {
+            if matches!(partition.stage, Stage::Running(_)) {
+                self.context.status.partition(id).set_state(State::Draining);
+            }
+        }
+        let shutdown = self.shutdown.clone();
+        let deadline = shutdown.deadline();
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                ended = self.pumps.join_next_with_id() => match ended {
+                    Some(ended) => self.ended(ended).await,
+                    None => return,
+                },
+                () = &mut deadline => break,
+            }
+        }
+        self.pumps.shutdown().await;
+        let mut cut_off = Vec::new();
+        for (id, partition) in &mut self.partitions {
+            if let Stage::Running(tenancy) = &partition.stage {
+                let text =
+                    "the shutdown deadline passed before it was drained; its uncommitted part is processed again";
+                tracing::warn!(processor = self.context.name, partition = %id, "{text}");
+                cut_off.push(tenancy.clone());
+                partition.stage = Stage::Ended(PartitionEnd::Unfinished(text.into()));
+            }
+        }
+        futures::future::join_all(cut_off.iter().map(|t| release(&self.context, t))).await;
+    }
+
+    fn is_done(&self) -> bool {
+        let all_ended = self.partitions.values().all(|p| matches!(p.stage, Stage::Ended(_)));
+        let gave_up = self.has_end && self.failures >= ATTEMPTS_OF_A_RUN && self.pumps.is_empty();
+        gave_up || (self.refreshed.is_some() && all_ended && !self.partitions.is_empty())
+    }
+
+    /// When the next round is due.
+    fn next_round(&self) -> Instant {
+        if let Some(at) = self.retry_at {
+            return at;
+        }
+        let now = Instant::now();
+        let refresh = self.refreshed.map_or(now, |at| at + self.context.options.partition_refresh);
+        let wanted = self.partitions.values().filter_map(|p| match p.stage {
+            Stage::Wanted(at) => Some(at),
+            _ => None,
+        });
+        wanted.chain([refresh]).min().unwrap_or(now)
+    }
+
+    async fn round(&mut self) {
+        match self.try_round().await {
+            Ok(()) => {
+                self.failures = 0;
+                self.retry_at = None;
+                self.context.status.set_problem(None);
+            }
+            Err(problem) => {
+                self.failures = self.failures.saturating_add(1);
+                let pause = self.context.options.reconnect.pause(self.failures, chance());
+                tracing::warn!(processor = self.context.name, failures = self.failures, "{problem}");
+                self.context.status.set_problem(Some(problem));
+                self.retry_at = Some(Instant::now() + pause);
+            }
+        }
+    }
+
+    async fn try_round(&mut self) -> Result<(), String> {
+        let context = Arc::clone(&self.context);
+        let limit = context.options.store_timeout;
+        self.refresh().await?;
+        let now = Instant::now();
+        let wanted: Vec<PartitionId> = self
+            .partitions
+            .iter()
+            .filter(|(_, p)| matches!(p.stage, Stage::Wanted(at) if at <= now))
+            .map(|(id, _)| id.clone())
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let records = bounded(limit, context.store.list()).await;
+        let records = records.map_err(|e| format!("can't list the checkpoints of {}: {e}", context.scope))?;
+        let plan = claim::plan(&context.owner, &wanted, &records);
+        let attempts = plan.into_iter().map(|claim| self.attempt(claim));
+        let mut attempts = futures::stream::iter(attempts).buffer_unordered(CLAIMS_AT_ONCE);
+        let mut claimed = Vec::new();
+        while let Some(result) = attempts.next().await {
+            claimed.push(result);
+        }
+        drop(attempts);
+        for (claim, result) in claimed {
+            self.claimed(claim, result);
+        }
+        Ok(())
+    }
+
+    /// Reads the partitions again when it is time to.
+    async fn refresh(&mut self) -> Result<(), String> {
+        let context = Arc::clone(&self.context);
+        let now = Instant::now();
+        let due = self.refreshed.is_none_or(|at| !self.has_end && at + context.options.partition_refresh <= now);
+        if due {
+            let ids = bounded(crate::poll::ANSWER, context.source.partitions()).await;
+            let ids = ids.map_err(|e| format!("can't list the partitions of {}: {e}", context.scope.event_hub))?;
+            if ids.is_empty() {
+                return Err(format!("{} has no partitions", context.scope.event_hub));
+            }
+            let added = self.refreshed.is_some();
+            for id in ids {
+                if self.partitions.contains_key(&id) {
+                    continue;
+                }
+                if added {
+                    tracing::info!(processor = context.name, partition = %id, "the hub has a new partition");
+                }
+                // A partition that was added while the host was there has no past to skip.
+                let start = if added { Start::Earliest } else { context.options.start };
+                let course = Course { start, latest: Arc::new(OnceLock::new()), target: None };
+                context.status.partition(&id);
+                let stage = Stage::Wanted(now);
+                self.partitions
+                    .insert(id, Partition { course, aimed: !self.has_end, stage, losses: 0, was_ours: false });
+            }
+            self.refreshed = Some(now);
+        }
+        self.aim().await
+    }
+
+    /// Finds out where a run with an end is to end.
+    async fn aim(&mut self) -> Result<(), String> {
+        let source = Arc::clone(&self.context.source);
+        let asked: FuturesUnordered<_> = self
+            .partitions
+            .iter_mut()
+            .filter(|(_, p)| !p.aimed)
+            .map(|(id, partition)| {
+                let source = &source;
+                async move {
+                    let info = bounded(crate::poll::ANSWER, source.partition_info(id)).await;
+                    let info = info.map_err(|e| format!("can't ask for partition {id}: {e}"))?;
+                    let newest: SequenceNumber =
+                        if info.is_empty { i64::MIN } else { info.last_enqueued_sequence_number };
+                    partition.course.target = Some(newest);
+                    partition.aimed = true;
+                    Ok(())
+                }
+            })
+            .collect();
+        let results: Vec<Result<(), String>> = asked.collect().await;
+        results.into_iter().collect()
+    }
+
+    async fn attempt(&self, claim: Claim) -> (Claim, Result<Tenancy, String>) {
+        let Context { store, owner, options, .. } = &*self.context;
+        let claimed =
+            bounded(options.store_timeout, store.claim(&claim.partition, owner, claim.expected.as_ref())).await;
+        let result = match claimed {
+            Ok(Written::Done(tenancy)) => Ok(tenancy),
+            Ok(Written::Conflict) => Err("somebody else claimed it at the same moment".into()),
+            Err(error) => Err(error),
+        };
+        (claim, result)
+    }
+
+    fn claimed(&mut self, claim: Claim, result: Result<Tenancy, String>) {
+        let context = Arc::clone(&self.context);
+        let Some(partition) = self.partitions.get_mut(&claim.partition) else { return };
+        let tenancy = match result {
+            Ok(tenancy) => tenancy,
+            Err(why) => {
+                return wanted_again(
+                    &context,
+                    &claim.partition,
+                    partition,
+                    &format!("not claimed: {why}"),
+                    self.has_end,
+                );
+            }
+        };
+        context.status.partition(&claim.partition).recovered();
+        let taken_over = claim.taken_over || partition.was_ours;
+        let assignment = Assignment { tenancy: tenancy.clone(), taken_over, course: partition.course.clone() };
+        partition.was_ours = true;
+        partition.stage = Stage::Running(tenancy.clone());
+        let drain = self.shutdown.drain().clone();
+        let task = self.pumps.spawn(async move {
+            let partition = tenancy.partition.clone();
+            let end = pump::run(&context, assignment, &drain).await;
+            // Whatever the end, an ended tenancy leaves nothing behind; a lost one finds another owner there.
+            if !matches!(end, End::Lost(_)) {
+                release(&context, &tenancy).await;
+            }
+            (partition, tenancy, end)
+        });
+        self.by_task.insert(task.id(), claim.partition);
+    }
+
+    async fn ended(&mut self, ended: Result<(tokio::task::Id, (PartitionId, Tenancy, End)), tokio::task::JoinError>) {
+        let context = Arc::clone(&self.context);
+        let (id, end) = match ended {
+            Ok((task, (id, _, end))) => {
+                self.by_task.remove(&task);
+                (id, end)
+            }
+            Err(error) => {
+                let Some(id) = self.by_task.remove(&error.id()) else { return };
+                if let Some(Partition { stage: Stage::Running(tenancy), .. }) = self.partitions.get(&id) {
+                    release(&context, tenancy).await;
+                }
+                (id, End::Failed(Cause::Defect(error.to_string())))
+            }
+        };
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let status = context.status.partition(&id);
+        partition.stage = match end {
+            End::Drained => {
+                status.set_state(State::Released);
+                Stage::Ended(PartitionEnd::Stopped)
+            }
+            End::CaughtUp { held } => {
+                status.set_state(State::CaughtUp);
+                Stage::Ended(PartitionEnd::CaughtUp { held })
+            }
+            End::Failed(cause) => {
+                let error = Seat::new(&context, &id).error(cause);
+                tracing::error!("{error}");
+                status.set_state(State::Failed(error.cause.to_string()));
+                Stage::Ended(PartitionEnd::Failed(error))
+            }
+            End::Lost(why) => {
+                return wanted_again(&context, &id, partition, &format!("the ownership ended: {why}"), self.has_end);
+            }
+        };
+    }
+
+    fn outcome(self) -> ProcessorOutcome {
+        let status = &self.context.status;
+        let partitions = self.partitions.into_iter().map(|(partition, p)| {
+            let checkpoint = status.partition(&partition).checkpoint.get();
+            let end = match p.stage {
+                Stage::Ended(end) => end,
+                Stage::Running(_) => PartitionEnd::Unfinished("it was still running".into()),
+                Stage::Wanted(_) if self.shutdown.drain().is_cancelled() => PartitionEnd::Stopped,
+                Stage::Wanted(_) => PartitionEnd::Unfinished("it could not be claimed".into()),
+            };
+            PartitionOutcome { partition, checkpoint, end }
+        });
+        ProcessorOutcome {
+            name: self.context.name.clone(),
+            problem: status.problem(),
+            partitions: partitions.collect(),
+        }
+    }
+}
+
+/// Puts a partition back among those to be claimed, after a pause that grows with each loss in a row.
+fn wanted_again(context: &Context, id: &PartitionId, partition: &mut Partition, why: &str, has_end: bool) {
+    partition.losses = partition.losses.saturating_add(1);
+    let seat = Seat::new(context, id);
+    if has_end && partition.losses >= ATTEMPTS_OF_A_RUN {
+        let error = seat.error(Cause::Unreachable { attempts: partition.losses, detail: why.into() });
+        tracing::error!("{error}");
+        seat.status.set_state(State::Failed(error.cause.to_string()));
+        partition.stage = Stage::Ended(PartitionEnd::Failed(error));
+        return;
+    }
+    let pause = context.options.reconnect.pause(partition.losses, chance());
+    seat.trouble(format!("{why}; it is claimed again in {pause:?}"));
+    partition.stage = Stage::Wanted(Instant::now() + pause);
+}
+
+/// Gives a partition back, if it is still ours. What fails here only costs the next owner some time.
+async fn release(context: &Context, tenancy: &Tenancy) {
+    match bounded(context.options.store_timeout, context.store.release(tenancy)).await {
+        Ok(Written::Done(()) | Written::Conflict) => {}
+        Err(error) => {
+            tracing::warn!(processor = context.name, partition = %tenancy.partition, "could not release the partition: {error}");
+        }
+    }
+}
+
+/// Bounds the wait for an answer; errors become text for a message.
+async fn bounded<T, E: std::fmt::Display>(
+    limit: std::time::Duration,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
+    match timeout(limit, answer).await {
+        Ok(answer) => answer.map_err(|e| e.to_string()),
+        Err(_) => Err(format!("no answer within {limit:?}")),
+    }
+}

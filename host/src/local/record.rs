@@ -1,0 +1,176 @@
+//! The records of the directory store: JSON that a person can read, with a version and a checksum that a damaged file can't satisfy.
+//!
+//! A record says itself what it belongs to (rule R14): a file that was copied to another partition's place is refused.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use bytestring::ByteString;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Position, Scope};
+use crate::seams::{Ownership, StoreError};
+
+/// The layout of these files. Raised when an older Weir could misread a newer file.
+const VERSION: u32 = 1;
+
+/// A file's content.
+#[derive(Serialize, Deserialize)]
+struct File<T> {
+    weir: u32,
+    record: T,
+    /// BLAKE3 of `record` as compact JSON.
+    checksum: String,
+}
+
+/// What every record says of itself.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Subject {
+    namespace: String,
+    event_hub: String,
+    consumer_group: String,
+    pub(super) partition: String,
+}
+
+impl Subject {
+    pub(super) fn new(scope: &Scope, partition: &PartitionId) -> Self {
+        Self {
+            namespace: scope.namespace.to_lowercase(),
+            event_hub: scope.event_hub.to_lowercase(),
+            consumer_group: scope.consumer_group.to_lowercase(),
+            partition: partition.to_string(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct OwnershipRecord {
+    #[serde(flatten)]
+    pub(super) subject: Subject,
+    pub(super) owner: Option<String>,
+    pub(super) generation: u64,
+    /// Counts the writes of this record, so that equal content has another ETag.
+    pub(super) revision: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct CheckpointRecord {
+    #[serde(flatten)]
+    pub(super) subject: Subject,
+    sequence_number: i64,
+    offset: String,
+    generation: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    state_base64: String,
+    pub(super) revision: u64,
+}
+
+impl OwnershipRecord {
+    pub(super) fn ownership(&self, etag: ETag) -> Ownership {
+        Ownership { owner: self.owner.as_deref().map(OwnerId::from), generation: self.generation, etag }
+    }
+}
+
+impl CheckpointRecord {
+    pub(super) fn new(subject: Subject, checkpoint: &Checkpoint, revision: u64) -> Self {
+        Self {
+            subject,
+            sequence_number: checkpoint.position.sequence_number,
+            offset: checkpoint.position.offset.to_string(),
+            generation: checkpoint.generation,
+            state_base64: BASE64_STANDARD.encode(&checkpoint.state),
+            revision,
+        }
+    }
+
+    pub(super) fn checkpoint(&self, path: &Path) -> Result<Checkpoint, StoreError> {
+        let state = BASE64_STANDARD.decode(&self.state_base64);
+        let state = state.map_err(|e| corrupt(path, &format!("its state is not base64 ({e})")))?;
+        let position =
+            Position { sequence_number: self.sequence_number, offset: ByteString::from(self.offset.as_str()) };
+        Ok(Checkpoint { position, generation: self.generation, state: Bytes::from(state) })
+    }
+}
+
+/// The bytes of a record's file, and the ETag of that content.
+pub(super) fn encode<T: Serialize>(record: &T) -> Result<(Vec<u8>, ETag), serde_json::Error> {
+    let checksum = checksum(record)?;
+    let mut bytes = serde_json::to_vec_pretty(&File { weir: VERSION, record, checksum: checksum.clone() })?;
+    bytes.push(b'\n');
+    Ok((bytes, ETag(checksum)))
+}
+
+/// Reads a record's file back; whatever is not exactly what was written is refused.
+pub(super) fn decode<T: Serialize + DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<(T, ETag), StoreError> {
+    #[derive(Deserialize)]
+    struct Version {
+        weir: u32,
+    }
+    let damaged = |e: serde_json::Error| corrupt(path, &format!("it is damaged ({e})"));
+    let Version { weir } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if weir != VERSION {
+        let text =
+            format!("its layout has version {weir}, this Weir understands {VERSION}; run the Weir that wrote it");
+        return Err(corrupt(path, &text));
+    }
+    let file: File<T> = serde_json::from_slice(bytes).map_err(damaged)?;
+    let expected = checksum(&file.record).map_err(damaged)?;
+    if expected != file.checksum {
+        return Err(corrupt(path, "its checksum doesn't match its content (edited by hand, or damaged)"));
+    }
+    Ok((file.record, ETag(expected)))
+}
+
+/// A refusal that says how to go on.
+pub(super) fn corrupt(path: &Path, what: &str) -> StoreError {
+    StoreError::Corrupt(format!(
+        "{}: {what}. Restore the file from a backup, or move it away: its partition then begins at the configured `start`, which \
+         processes events again",
+        path.display()
+    ))
+}
+
+fn checksum<T: Serialize>(record: &T) -> Result<String, serde_json::Error> {
+    Ok(blake3::hash(&serde_json::to_vec(record)?).to_hex().to_string())
+}
+
+/// A directory or file name for any text: lower-case, with everything that a file system might take amiss written as `%xx`. Different
+/// names stay different (but for case, which Event Hubs ignores), and none can leave its directory.
+pub(super) fn segment(name: &str) -> String {
+    let mut segment = String::new();
+    for byte in name.to_lowercase().bytes() {
+        let plain = byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'$');
+        if plain || (byte == b'.' && !segment.is_empty()) {
+            segment.push(char::from(byte));
+        } else {
+            segment.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    if segment.is_empty() { "%".into() } else { segment }
+}
+
+/// Where a scope's records are.
+pub(super) fn scope_directory(root: &Path, scope: &Scope) -> PathBuf {
+    [&scope.namespace, &scope.event_hub, &scope.consumer_group].iter().fold(root.into(), |p, s| p.join(segment(s)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::segment;
+
+    #[test]
+    fn no_name_leaves_its_directory_or_meets_another() {
+        assert_eq!(segment("Flights.Out-1_$Default"), "flights.out-1_$default");
+        assert_eq!(segment(".."), "%2e.");
+        assert_eq!(segment("."), "%2e");
+        assert_eq!(segment(""), "%");
+        assert_eq!(segment("a/../b\\c\0"), "a%2f..%2fb%5cc%00");
+        assert_ne!(segment("a%2f"), segment("a/"));
+    }
+}

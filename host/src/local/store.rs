@@ -1,0 +1,303 @@
+//! Ownership and checkpoints in a directory, for one host on one machine.
+//!
+//! `ROOT/namespace/hub/group/partition/{ownership,checkpoint}.json`. A write goes to a temporary file, is flushed to the disk, renamed
+//! over the old one, and the directory is flushed: after a crash at any moment there is the old record or the new one. `group/lock` is
+//! locked for as long as the store lives, and by the kernel's doing no longer than its process lives, so conditions checked in this
+//! process hold.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::record::{self, CheckpointRecord, OwnershipRecord, Subject, segment};
+use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Scope, Tenancy};
+use crate::seams::{CheckpointStore, PartitionRecord, StoreError, Written};
+
+/// The checkpoint store of one scope, in a directory.
+#[derive(Clone, Debug)]
+pub struct DirectoryStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    scope: Scope,
+    /// Held for as long as the store lives; `None`: read only.
+    lock: Option<File>,
+    /// One write at a time: between reading the ETag and replacing the file, nobody else writes.
+    writing: Mutex<()>,
+}
+
+/// Why a directory can't be used for checkpoints.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "the checkpoints of {scope} in {} are in use by {holder}; stop that process, or give this one a consumer group or a checkpoint \
+         directory of its own", directory.display()
+    )]
+    InUse {
+        /// Namespace, hub and group.
+        scope: Scope,
+        /// The scope's directory.
+        directory: PathBuf,
+        /// Who holds it, as it said of itself.
+        holder: String,
+    },
+    /// The file system says no.
+    #[error("can't use {} for checkpoints: {error}", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl DirectoryStore {
+    /// Opens a scope's store for writing, creating it where needed. Refuses while another store, in whatever process, has it open.
+    pub fn open(root: &Path, scope: Scope, owner: &OwnerId) -> Result<Self, OpenError> {
+        let directory = record::scope_directory(root, &scope);
+        let path = directory.join("lock");
+        let io = |error| OpenError::Io { path: path.clone(), error };
+        fs::create_dir_all(&directory).map_err(io)?;
+        let mut lock =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Only for the message; whoever holds the lock writes it right after taking it.
+                let _ = lock.read_to_string(&mut holder);
+                let holder = if holder.trim().is_empty() { "another process".into() } else { holder.trim().to_owned() };
+                return Err(OpenError::InUse { scope, directory, holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
+        lock.set_len(0).map_err(io)?;
+        writeln!(lock, "process {} (owner {owner})", std::process::id()).map_err(io)?;
+        Ok(Self::new(directory, scope, Some(lock)))
+    }
+
+    /// A scope's store to look at, also while a host writes it. Writes are refused.
+    pub fn read_only(root: &Path, scope: Scope) -> Self {
+        Self::new(record::scope_directory(root, &scope), scope, None)
+    }
+
+    fn new(directory: PathBuf, scope: Scope, lock: Option<File>) -> Self {
+        Self { inner: Arc::new(Inner { directory, scope, lock, writing: Mutex::new(()) }) }
+    }
+
+    /// Runs file work where it may block. It goes on to its end even if nobody waits for it any more.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let done = tokio::task::spawn_blocking(move || work(&inner)).await;
+        done.unwrap_or_else(|e| Err(StoreError::Indeterminate(format!("the file operation was cut off: {e}"))))
+    }
+}
+
+impl Inner {
+    fn path<R: Record>(&self, partition: &PartitionId) -> PathBuf {
+        self.directory.join(segment(partition.as_str())).join(R::FILE)
+    }
+
+    fn read<R: Record>(&self, partition: &PartitionId) -> Result<Option<(R, ETag)>, StoreError> {
+        let path = self.path::<R>(partition);
+        let Some((found, etag)) = read::<R>(&path)? else { return Ok(None) };
+        if *found.subject() != Subject::new(&self.scope, partition) {
+            return Err(record::corrupt(&path, "it belongs to another partition, hub or group"));
+        }
+        Ok(Some((found, etag)))
+    }
+
+    /// Replaces a record if it still has the expected ETag. `make` is given the record found.
+    fn replace<R: Record, T>(
+        &self,
+        partition: &PartitionId,
+        expected: Option<&ETag>,
+        make: impl FnOnce(Option<R>) -> (R, T),
+    ) -> Result<Written<(ETag, T)>, StoreError> {
+        if self.lock.is_none() {
+            return Err(StoreError::Determinate("this store was opened for reading only".into()));
+        }
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.read::<R>(partition)?;
+        if found.as_ref().map(|(_, etag)| etag) != expected {
+            return Ok(Written::Conflict);
+        }
+        let (new, result) = make(found.map(|(record, _)| record));
+        let etag = write(&self.path::<R>(partition), &new)?;
+        Ok(Written::Done((etag, result)))
+    }
+
+    fn list(&self) -> Result<Vec<PartitionRecord>, StoreError> {
+        let failed = |e: io::Error| StoreError::Determinate(format!("can't list {}: {e}", self.directory.display()));
+        let entries = match fs::read_dir(&self.directory) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut records = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            if !path.is_dir() {
+                continue;
+            }
+            let ownership = read::<OwnershipRecord>(&path.join(OwnershipRecord::FILE))?;
+            let checkpoint = read::<CheckpointRecord>(&path.join(CheckpointRecord::FILE))?;
+            let id = ownership.as_ref().map(|(o, _)| &o.subject).or(checkpoint.as_ref().map(|(c, _)| &c.subject));
+            let Some(id) = id.map(|s| PartitionId::from(s.partition.as_str())) else { continue };
+            // Read again, now that it is known whose they must be.
+            records.push(PartitionRecord {
+                ownership: self.read::<OwnershipRecord>(&id)?.map(|(o, etag)| o.ownership(etag)),
+                checkpoint: self
+                    .read::<CheckpointRecord>(&id)?
+                    .map(|(c, _)| c.checkpoint(&self.path::<CheckpointRecord>(&id)))
+                    .transpose()?,
+                partition: id,
+            });
+        }
+        records.sort_by(|a, b| a.partition.cmp(&b.partition));
+        Ok(records)
+    }
+}
+
+#[async_trait]
+impl CheckpointStore for DirectoryStore {
+    async fn list(&self) -> Result<Vec<PartitionRecord>, StoreError> {
+        self.blocking(Inner::list).await
+    }
+
+    async fn claim(
+        &self,
+        partition: &PartitionId,
+        owner: &OwnerId,
+        expected: Option<&ETag>,
+    ) -> Result<Written<Tenancy>, StoreError> {
+        let (partition, owner, expected) = (partition.clone(), owner.clone(), expected.cloned());
+        self.blocking(move |inner| {
+            let written = inner.replace::<OwnershipRecord, _>(&partition, expected.as_ref(), |found| {
+                let (generation, revision) = found.map_or((1, 1), |o| (o.generation + 1, o.revision + 1));
+                let subject = Subject::new(&inner.scope, &partition);
+                (OwnershipRecord { subject, owner: Some(owner.to_string()), generation, revision }, generation)
+            })?;
+            Ok(match written {
+                Written::Done((ownership, generation)) => {
+                    Written::Done(Tenancy { partition, owner, generation, ownership })
+                }
+                Written::Conflict => Written::Conflict,
+            })
+        })
+        .await
+    }
+
+    async fn release(&self, tenancy: &Tenancy) -> Result<Written<()>, StoreError> {
+        let Tenancy { partition, generation, ownership, .. } = tenancy.clone();
+        self.blocking(move |inner| {
+            let written = inner.replace::<OwnershipRecord, _>(&partition, Some(&ownership), |found| {
+                let revision = found.map_or(0, |o| o.revision) + 1;
+                let subject = Subject::new(&inner.scope, &partition);
+                (OwnershipRecord { subject, owner: None, generation, revision }, ())
+            })?;
+            Ok(if written == Written::Conflict { Written::Conflict } else { Written::Done(()) })
+        })
+        .await
+    }
+
+    async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {
+        let partition = partition.clone();
+        self.blocking(move |inner| {
+            let Some((found, etag)) = inner.read::<CheckpointRecord>(&partition)? else { return Ok(None) };
+            Ok(Some((found.checkpoint(&inner.path::<CheckpointRecord>(&partition))?, etag)))
+        })
+        .await
+    }
+
+    async fn commit(
+        &self,
+        partition: &PartitionId,
+        checkpoint: &Checkpoint,
+        expected: Option<&ETag>,
+    ) -> Result<Written<ETag>, StoreError> {
+        let (partition, checkpoint, expected) = (partition.clone(), checkpoint.clone(), expected.cloned());
+        self.blocking(move |inner| {
+            let written = inner.replace::<CheckpointRecord, _>(&partition, expected.as_ref(), |found| {
+                let revision = found.map_or(0, |c| c.revision) + 1;
+                (CheckpointRecord::new(Subject::new(&inner.scope, &partition), &checkpoint, revision), ())
+            })?;
+            Ok(match written {
+                Written::Done((etag, ())) => Written::Done(etag),
+                Written::Conflict => Written::Conflict,
+            })
+        })
+        .await
+    }
+}
+
+/// One of the two kinds of record.
+trait Record: Serialize + DeserializeOwned {
+    const FILE: &'static str;
+    fn subject(&self) -> &Subject;
+}
+
+impl Record for OwnershipRecord {
+    const FILE: &'static str = "ownership.json";
+    fn subject(&self) -> &Subject {
+        &self.subject
+    }
+}
+
+impl Record for CheckpointRecord {
+    const FILE: &'static str = "checkpoint.json";
+    fn subject(&self) -> &Subject {
+        &self.subject
+    }
+}
+
+fn read<R: Record>(path: &Path) -> Result<Option<(R, ETag)>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => record::decode(path, &bytes).map(Some),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(StoreError::Determinate(format!("can't read {}: {e}", path.display()))),
+    }
+}
+
+/// Replaces a file in one step that survives a crash at any moment.
+fn write<R: Record>(path: &Path, new: &R) -> Result<ETag, StoreError> {
+    let before = |e: &dyn std::fmt::Display| StoreError::Determinate(format!("can't write {}: {e}", path.display()));
+    let after = |e: io::Error| StoreError::Indeterminate(format!("writing {}: {e}", path.display()));
+    let (bytes, etag) = record::encode(new).map_err(|e| before(&e))?;
+    let Some(directory) = path.parent() else { return Err(before(&"it has no directory")) };
+    if !directory.exists() {
+        fs::create_dir_all(directory).and_then(|()| sync_parent(directory)).map_err(|e| before(&e))?;
+    }
+    let temporary = path.with_extension("json.new");
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|e| before(&e))?;
+    fs::rename(&temporary, path).and_then(|()| sync_parent(path)).map_err(after)?;
+    Ok(etag)
+}
+
+/// Flushes the directory entry of a path.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    // Only Unix can open a directory; elsewhere the rename alone must do.
+    match path.parent().filter(|_| cfg!(unix)) {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

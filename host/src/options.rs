@@ -1,0 +1,95 @@
+//! What an operator may set for a processor, already validated, with the defaults of the reference page.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::batch::BatchLimits;
+use crate::checkpoint::Cadence;
+use crate::model::{SequenceNumber, StartPosition, Timestamp};
+use crate::retry::{Backoff, RetryPolicy};
+
+/// How one processor reads, batches, retries and checkpoints.
+#[derive(Clone, Debug)]
+pub struct ProcessorOptions {
+    /// The deployment's `config` table as JSON, handed to the guest when it is opened.
+    pub config: Arc<str>,
+    /// Where a partition without a checkpoint begins.
+    pub start: Start,
+    /// Events that may lie between the service and the host, per partition.
+    pub prefetch: u32,
+    /// AMQP owner level of the receivers; `None` shares the group with readers of other programs.
+    pub owner_level: Option<i64>,
+    /// When a batch is cut.
+    pub batch: BatchLimits,
+    /// When a checkpoint is written.
+    pub checkpoint: Cadence,
+    /// How often a batch is handed over (the first time included) before its partition stops.
+    pub retry: RetryPolicy,
+    /// How often a sink is tried with the same outputs before the partition stops.
+    pub sink_retry: RetryPolicy,
+    /// How long one publish may take. A sink that never answers counts as failed after this.
+    pub sink_timeout: Duration,
+    /// How often a checkpoint write is tried before the partition stops.
+    pub store_retry: RetryPolicy,
+    /// How long one call to the checkpoint store may take; then its outcome is unknown and is looked up.
+    pub store_timeout: Duration,
+    /// Pauses between attempts to attach, to list partitions and to claim. These never give up, unless the run has an end of its own.
+    pub reconnect: Backoff,
+    /// How long a link may be silent before the service is asked whether there is more. Too short costs management calls, too
+    /// long leaves a half-open link unread.
+    pub stall: Duration,
+    /// Batches that the guest may be ahead of the slowest sink.
+    pub emit_ahead: usize,
+    /// How often the hub is asked for new partitions.
+    pub partition_refresh: Duration,
+}
+
+impl Default for ProcessorOptions {
+    fn default() -> Self {
+        Self {
+            config: "{}".into(),
+            start: Start::Earliest,
+            prefetch: 300,
+            owner_level: None,
+            batch: BatchLimits::default(),
+            checkpoint: Cadence::default(),
+            retry: RetryPolicy::default(),
+            sink_retry: RetryPolicy { attempts: 10, ..RetryPolicy::default() },
+            sink_timeout: Duration::from_secs(60),
+            store_retry: RetryPolicy { attempts: 10, ..RetryPolicy::default() },
+            store_timeout: Duration::from_secs(15),
+            reconnect: Backoff { first: Duration::from_millis(200), max: Duration::from_secs(30) },
+            stall: Duration::from_secs(20),
+            emit_ahead: 4,
+            partition_refresh: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Where a partition without a checkpoint begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the first retained event.
+    Earliest,
+    /// With what is enqueued after the partition was first claimed. Partitions added later are read from their first event.
+    Latest,
+    /// With the first event after this one.
+    After(SequenceNumber),
+    /// With this event.
+    From(SequenceNumber),
+    /// With the first event enqueued at or after this time.
+    EnqueuedTime(Timestamp),
+}
+
+impl Start {
+    /// The position to attach at; `None` for [`Start::Latest`], which only the service can resolve.
+    pub fn position(self) -> Option<StartPosition> {
+        match self {
+            Self::Earliest => Some(StartPosition::Earliest),
+            Self::Latest => None,
+            Self::After(n) => Some(StartPosition::After(n)),
+            Self::From(n) => Some(StartPosition::After(n.saturating_sub(1))),
+            Self::EnqueuedTime(t) => Some(StartPosition::EnqueuedTime(t)),
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Turns what a guest emitted and rejected into outputs for named sinks, each with its deterministic id. Pure.
+//!
+//! With a redelivery, outputs of events that come again are left out (they come with the event); an output without an origin, or with a
+//! key, always stands, since nothing tells that it would come again. An output without an origin belongs to the last event that stands.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use crate::guest::{GuestOutput, Origin, Rejection};
+use crate::model::{Event, Output, PartitionId, Property, Scope, SequenceNumber, Value};
+use crate::seams::Sink;
+
+/// Application property of a dead letter: why the guest rejected the event.
+pub const DEAD_LETTER_REASON_PROPERTY: &str = "weir-reason";
+/// Application property of a dead letter: the hub that the event was read from.
+pub const ORIGIN_EVENT_HUB_PROPERTY: &str = "weir-origin-event-hub";
+/// Application property of a dead letter: the partition that the event was read from.
+pub const ORIGIN_PARTITION_PROPERTY: &str = "weir-origin-partition";
+/// Application property of a dead letter: the event's sequence number.
+pub const ORIGIN_SEQUENCE_NUMBER_PROPERTY: &str = "weir-origin-sequence-number";
+/// Application property of a dead letter: when the service took the event in.
+pub const ORIGIN_ENQUEUED_TIME_PROPERTY: &str = "weir-origin-enqueued-time";
+/// Application property of a dead letter: the processor that rejected the event.
+pub const ORIGIN_PROCESSOR_PROPERTY: &str = "weir-origin-processor";
+
+/// The output that a guest means when it names none.
+pub const DEFAULT_OUTPUT: &str = "default";
+
+/// A processor's sinks under their names.
+#[derive(Clone)]
+pub(crate) struct Sinks {
+    sinks: Arc<Vec<(String, Arc<dyn Sink>)>>,
+    dead_letter: Option<usize>,
+}
+
+impl Sinks {
+    pub(crate) fn new(outputs: &BTreeMap<String, Arc<dyn Sink>>, dead_letter: Option<&Arc<dyn Sink>>) -> Self {
+        let mut sinks: Vec<_> = outputs.iter().map(|(name, sink)| (name.clone(), Arc::clone(sink))).collect();
+        let place = dead_letter.map(|sink| {
+            sinks.push(("dead-letter".into(), Arc::clone(sink)));
+            sinks.len() - 1
+        });
+        Self { sinks: Arc::new(sinks), dead_letter: place }
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<(&str, &Arc<dyn Sink>)> {
+        self.sinks.get(index).map(|(name, sink)| (name.as_str(), sink))
+    }
+
+    pub(crate) fn is_dead_letter(&self, index: usize) -> bool {
+        self.dead_letter == Some(index)
+    }
+
+    fn find(&self, target: &str) -> Option<usize> {
+        self.sinks.iter().enumerate().position(|(i, (name, _))| name == target && !self.is_dead_letter(i))
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self
+            .sinks
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| !self.is_dead_letter(*i))
+            .map(|(_, (n, _))| n.as_str())
+            .collect();
+        if names.is_empty() { "none".into() } else { names.join(", ") }
+    }
+}
+
+/// Outputs per sink (by index in [`Sinks`]), each in order.
+pub(crate) type Routes = Vec<(usize, Vec<Output>)>;
+
+/// Why an answer's outputs can't be taken.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Refused {
+    /// The answer breaks the contract.
+    Invalid(String),
+    /// An event was rejected, and there is no dead-letter sink.
+    NoDeadLetter { sequence_number: SequenceNumber, reason: String },
+}
+
+/// Resolves a partition's outputs.
+pub(crate) struct Resolver {
+    processor: String,
+    event_hub: String,
+    partition: PartitionId,
+    sinks: Sinks,
+}
+
+impl Resolver {
+    pub(crate) fn new(processor: &str, scope: &Scope, partition: &PartitionId, sinks: Sinks) -> Self {
+        Self { processor: processor.into(), event_hub: scope.event_hub.clone(), partition: partition.clone(), sinks }
+    }
+
+    /// Resolves what came of a batch, of which the first `standing` events stand.
+    pub(crate) fn resolve(
+        &self,
+        batch: &[Event],
+        standing: usize,
+        outputs: Vec<GuestOutput>,
+        rejected: &[Rejection],
+    ) -> Result<Routes, Refused> {
+        let mut routes = Routes::new();
+        let mut counts = if outputs.is_empty() { Vec::new() } else { vec![0u32; batch.len()] };
+        let last = if standing == 0 { batch.len() } else { standing } - 1;
+        for output in outputs {
+            let id = match &output.origin {
+                Some(Origin::Key(key)) => self.id(format_args!("{key}")),
+                Some(Origin::Event(index)) if *index as usize >= batch.len() => {
+                    let len = batch.len();
+                    return Err(Refused::Invalid(format!(
+                        "an output's origin is index {index}, but the batch has {len} events"
+                    )));
+                }
+                Some(Origin::Event(index)) if *index as usize >= standing => continue,
+                Some(Origin::Event(index)) => self.event_id(batch, &mut counts, *index as usize),
+                None => self.event_id(batch, &mut counts, last),
+            };
+            let target = output.target.as_deref().unwrap_or(DEFAULT_OUTPUT);
+            let Some(sink) = self.sinks.find(target) else {
+                let known = self.sinks.names();
+                return Err(Refused::Invalid(format!(
+                    "output {id} goes to `{target}`, which is not configured (outputs: {known})"
+                )));
+            };
+            let output = Output {
+                id,
+                partition_key: output.partition_key,
+                content_type: output.content_type,
+                message_id: output.message_id,
+                correlation_id: output.correlation_id,
+                properties: output.properties,
+                body: output.body,
+            };
+            self.check_size(sink, target, &output)?;
+            push(&mut routes, sink, output);
+        }
+        // Each event once, whatever the guest says twice.
+        let mut seen = Vec::new();
+        for rejection in rejected {
+            let Some(event) = batch.get(rejection.index as usize) else { continue };
+            let Some(sink) = self.sinks.dead_letter else {
+                let reason = rejection.reason.clone();
+                return Err(Refused::NoDeadLetter { sequence_number: event.sequence_number, reason });
+            };
+            if !seen.contains(&rejection.index) {
+                seen.push(rejection.index);
+                push(&mut routes, sink, self.dead_letter(event, &rejection.reason));
+            }
+        }
+        Ok(routes)
+    }
+
+    fn event_id(&self, batch: &[Event], counts: &mut [u32], index: usize) -> ByteString {
+        let number = batch.get(index).map_or(-1, |e| e.sequence_number);
+        let mut n = 0;
+        if let Some(count) = counts.get_mut(index) {
+            n = *count;
+            *count += 1;
+        }
+        self.id(format_args!("{number}/{n}"))
+    }
+
+    fn id(&self, rest: std::fmt::Arguments<'_>) -> ByteString {
+        let mut id = String::with_capacity(self.event_hub.len() + 40);
+        // Writing to a string can't fail.
+        let _ = write!(id, "{}/{}/{rest}", self.event_hub, self.partition);
+        ByteString::from(id)
+    }
+
+    fn check_size(&self, sink: usize, target: &str, output: &Output) -> Result<(), Refused> {
+        let limit = self.sinks.get(sink).map_or(usize::MAX, |(_, sink)| sink.max_output_bytes());
+        let size = size(output);
+        if size > limit {
+            return Err(Refused::Invalid(format!(
+                "output {} has {size} bytes of body and properties; `{target}` takes {limit}",
+                output.id
+            )));
+        }
+        Ok(())
+    }
+
+    /// The rejected event as it came, with why and whence.
+    fn dead_letter(&self, event: &Event, reason: &str) -> Output {
+        let mut properties = event.properties.clone();
+        let mut add = |key: &'static str, value| properties.push(Property { key: ByteString::from_static(key), value });
+        add(DEAD_LETTER_REASON_PROPERTY, Value::Text(reason.into()));
+        add(ORIGIN_EVENT_HUB_PROPERTY, Value::Text(self.event_hub.as_str().into()));
+        add(ORIGIN_PARTITION_PROPERTY, Value::Text(self.partition.as_str().into()));
+        add(ORIGIN_SEQUENCE_NUMBER_PROPERTY, Value::Integer(event.sequence_number));
+        add(ORIGIN_ENQUEUED_TIME_PROPERTY, Value::Timestamp(event.enqueued_time));
+        add(ORIGIN_PROCESSOR_PROPERTY, Value::Text(self.processor.as_str().into()));
+        Output {
+            id: self.id(format_args!("{}/rejected", event.sequence_number)),
+            partition_key: event.partition_key.clone(),
+            content_type: event.content_type.clone(),
+            message_id: event.message_id.clone(),
+            correlation_id: event.correlation_id.clone(),
+            properties,
+            body: event.body.clone(),
+        }
+    }
+}
+
+fn push(routes: &mut Routes, sink: usize, output: Output) {
+    match routes.iter_mut().find(|(s, _)| *s == sink) {
+        Some((_, outputs)) => outputs.push(output),
+        None => routes.push((sink, vec![output])),
+    }
+}
+
+fn size(output: &Output) -> usize {
+    let value = |value: &Value| match value {
+        Value::Text(t) => t.len(),
+        Value::Binary(b) | Value::Other(b) => b.len(),
+        _ => 8,
+    };
+    output.body.len() + output.properties.iter().map(|p| p.key.len() + value(&p.value)).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::testing::{MemorySink, event};
+
+    fn resolver(dead_letter: bool) -> Resolver {
+        let sink = || Arc::new(MemorySink::new()) as Arc<dyn Sink>;
+        let outputs = BTreeMap::from([("default".to_owned(), sink()), ("late".to_owned(), sink())]);
+        let dead_letter = dead_letter.then(sink);
+        let scope = Scope { namespace: "n".into(), event_hub: "hub".into(), consumer_group: "g".into() };
+        Resolver::new("delays", &scope, &PartitionId::from("3"), Sinks::new(&outputs, dead_letter.as_ref()))
+    }
+
+    fn emitted(origin: Option<Origin>, target: Option<&str>) -> GuestOutput {
+        GuestOutput {
+            origin,
+            target: target.map(str::to_owned),
+            partition_key: None,
+            content_type: None,
+            message_id: None,
+            correlation_id: None,
+            properties: Vec::new(),
+            body: Bytes::from_static(b"x"),
+        }
+    }
+
+    fn ids(routes: &Routes) -> Vec<&str> {
+        routes.iter().flat_map(|(_, outputs)| outputs.iter().map(|o| &*o.id)).collect()
+    }
+
+    #[test]
+    fn ids_hang_on_the_event_and_its_own_count() {
+        let batch = [event(10, ""), event(11, "")];
+        let all = vec![
+            emitted(Some(Origin::Event(0)), None),
+            emitted(Some(Origin::Event(1)), Some("late")),
+            emitted(Some(Origin::Event(0)), None),
+            emitted(Some(Origin::Key("12:00".into())), None),
+            emitted(None, None),
+        ];
+        let routes = resolver(true).resolve(&batch, 2, all.clone(), &[]).unwrap();
+        assert_eq!(ids(&routes), ["hub/3/10/0", "hub/3/10/1", "hub/3/12:00", "hub/3/11/1", "hub/3/11/0"]);
+        let partly = resolver(true).resolve(&batch, 1, all.clone(), &[]).unwrap();
+        assert_eq!(ids(&partly), ["hub/3/10/0", "hub/3/10/1", "hub/3/12:00", "hub/3/10/2"], "event 11 comes again");
+        let later = resolver(true).resolve(&batch[1..], 1, vec![emitted(Some(Origin::Event(0)), None)], &[]).unwrap();
+        assert_eq!(ids(&later), ["hub/3/11/0"], "the id doesn't depend on how the batch was cut");
+    }
+
+    #[test]
+    fn answers_that_name_what_isnt_there_are_refused() {
+        let batch = [event(10, "")];
+        for (output, why) in [
+            (emitted(None, Some("nowhere")), "outputs: default, late"),
+            (emitted(None, Some("dead-letter")), "not configured"),
+            (emitted(Some(Origin::Event(1)), None), "index 1"),
+            (GuestOutput { body: Bytes::from(vec![0; (1 << 20) + 1]), ..emitted(None, None) }, "takes 1048576"),
+        ] {
+            let Err(Refused::Invalid(text)) = resolver(true).resolve(&batch, 1, vec![output], &[]) else {
+                panic!("{why}")
+            };
+            assert!(text.contains(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn dead_letters_carry_the_event_and_where_it_came_from() {
+        let batch = [event(10, "first"), event(11, "second")];
+        let twice =
+            [Rejection { index: 1, reason: "not a flight".into() }, Rejection { index: 1, reason: "again".into() }];
+        let routes = resolver(true).resolve(&batch, 2, Vec::new(), &twice).unwrap();
+        assert_eq!(ids(&routes), ["hub/3/11/rejected"]);
+        let letter = &routes[0].1[0];
+        assert_eq!(letter.body, "second");
+        let text = |key: &str| letter.properties.iter().find(|p| p.key == key).unwrap().value.clone();
+        assert_eq!(text(DEAD_LETTER_REASON_PROPERTY), Value::Text("not a flight".into()));
+        assert_eq!(text(ORIGIN_SEQUENCE_NUMBER_PROPERTY), Value::Integer(11));
+        let refused = resolver(false).resolve(&batch, 2, Vec::new(), &twice).unwrap_err();
+        assert_eq!(refused, Refused::NoDeadLetter { sequence_number: 11, reason: "not a flight".into() });
+    }
+}

@@ -1,0 +1,301 @@
+//! One partition from claim to release: composes the stages, and is the only place that knows them all.
+//!
+//! The stages run concurrently in one task and are joined by bounded channels, so each works while the next one does, and a slow one
+//! holds back those before it up to the broker. What ends a pump flows through the same channels:
+//! - *Drain*: the poller stops, and every stage ends when the one before it has, with everything settled, accepted and committed.
+//! - *A failure* in one stage ends those before it; those after it still finish what they have, within the shutdown deadline.
+//! - *A lost tenancy* drops all stages where they are, with their buffers, the call to the guest and the right to write (rule R10).
+//! - *A rewind* (a guest that held events broke) finishes like a failure and goes on in the same tenancy, from its settled watermark.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::Budget;
+use crate::checkpoint::Committer;
+use crate::dispatch::{Dispatcher, wait};
+use crate::emit::Emitter;
+use crate::error::{Cause, PartitionError};
+use crate::guest::{CloseReason, OpenReason, Opening, Processor};
+use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Scope, Tenancy};
+use crate::options::ProcessorOptions;
+use crate::outputs::{Resolver, Sinks};
+use crate::poll::{ATTEMPTS_OF_A_RUN, Course, Poller};
+use crate::retry::chance;
+use crate::seams::{CheckpointStore, EventSource, StoreError};
+use crate::status::{PartitionStatus, ProcessorStatus, State};
+
+/// What all pumps of a processor share.
+pub(crate) struct Context {
+    pub(crate) name: String,
+    pub(crate) scope: Scope,
+    pub(crate) owner: OwnerId,
+    pub(crate) source: Arc<dyn EventSource>,
+    pub(crate) store: Arc<dyn CheckpointStore>,
+    pub(crate) processor: Arc<dyn Processor>,
+    pub(crate) sinks: Sinks,
+    pub(crate) options: ProcessorOptions,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) status: Arc<ProcessorStatus>,
+    pub(crate) deadline: Duration,
+}
+
+/// Where a pump sits: for its messages and figures.
+pub(crate) struct Seat {
+    pub(crate) processor: String,
+    pub(crate) event_hub: String,
+    pub(crate) partition: PartitionId,
+    pub(crate) status: Arc<PartitionStatus>,
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}/{}", self.processor, self.event_hub, self.partition)
+    }
+}
+
+impl Seat {
+    pub(crate) fn new(context: &Context, partition: &PartitionId) -> Self {
+        Self {
+            processor: context.name.clone(),
+            event_hub: context.scope.event_hub.clone(),
+            partition: partition.clone(),
+            status: context.status.partition(partition),
+        }
+    }
+
+    /// Says that something failed and is tried again.
+    pub(crate) fn trouble(&self, what: String) {
+        tracing::warn!(processor = self.processor, event_hub = self.event_hub, partition = %self.partition, "{what}");
+        self.status.set_state(State::Retrying(what));
+    }
+
+    pub(crate) fn error(&self, cause: Cause) -> PartitionError {
+        let (processor, event_hub) = (self.processor.clone(), self.event_hub.clone());
+        PartitionError { processor, event_hub, partition: self.partition.clone(), cause }
+    }
+}
+
+/// What stops a stage, and with it the stages before it.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// A person must act.
+    Failed(Cause),
+    /// The tenancy is over.
+    Lost(String),
+    /// Start again after the watermark, after this pause.
+    Rewind(Duration),
+}
+
+/// How a pump ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Drained on request; everything that was settled is committed.
+    Drained,
+    /// Reached the end of the run; the guest holds so many events back.
+    CaughtUp { held: u64 },
+    /// The tenancy is over: why.
+    Lost(String),
+    /// Stopped until a person acts.
+    Failed(Cause),
+}
+
+/// A partition to be pumped.
+pub(crate) struct Assignment {
+    pub(crate) tenancy: Tenancy,
+    /// Whether another owner had it before.
+    pub(crate) taken_over: bool,
+    pub(crate) course: Course,
+}
+
+/// Pumps a partition until it is drained, caught up, lost or failed. Dropping the future stops everything at once.
+pub(crate) async fn run(context: &Context, assignment: Assignment, drain: &CancellationToken) -> End {
+    let seat = Arc::new(Seat::new(context, &assignment.tenancy.partition));
+    let has_end = assignment.course.target.is_some();
+    let loaded = match load(context, &seat, &assignment.tenancy, has_end, drain).await {
+        Ok(Some(loaded)) => loaded,
+        Ok(None) => return End::Drained,
+        Err(halt) => return halt.into(),
+    };
+    let mut pump = Pump::new(context, seat, assignment, loaded);
+    let end = pump.run(context, drain).await;
+    pump.dispatcher
+        .close(match end {
+            End::Lost(_) => CloseReason::LostOwnership,
+            End::Drained => CloseReason::Shutdown,
+            End::CaughtUp { .. } | End::Failed(_) => CloseReason::Released,
+        })
+        .await;
+    end
+}
+
+impl From<Halt> for End {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Failed(cause) => Self::Failed(cause),
+            Halt::Lost(why) => Self::Lost(why),
+            Halt::Rewind(_) => Self::Lost("the partition has to be read again".into()),
+        }
+    }
+}
+
+type Loaded = Option<(Checkpoint, ETag)>;
+
+/// Reads the checkpoint, after the claim (rule R3), and refuses one that can't be gone on from. `None`: drained meanwhile.
+async fn load(
+    context: &Context,
+    seat: &Seat,
+    tenancy: &Tenancy,
+    has_end: bool,
+    drain: &CancellationToken,
+) -> Result<Option<Loaded>, Halt> {
+    let options = &context.options;
+    let mut failures = 0;
+    let loaded = loop {
+        let answer = tokio::select! {
+            biased;
+            () = drain.cancelled() => return Ok(None),
+            answer = timeout(options.store_timeout, context.store.load(&seat.partition)) => answer,
+        };
+        let detail = match answer {
+            Ok(Ok(loaded)) => break loaded,
+            Ok(Err(StoreError::Corrupt(detail))) => return Err(Halt::Failed(Cause::Checkpoint(detail))),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {:?}", options.store_timeout),
+        };
+        failures += 1;
+        if has_end && failures >= ATTEMPTS_OF_A_RUN {
+            return Err(Halt::Failed(Cause::Unreachable { attempts: failures, detail }));
+        }
+        seat.trouble(format!("checkpoint not read (failure {failures}): {detail}"));
+        if !wait(options.reconnect.pause(failures, chance()), drain).await {
+            return Ok(None);
+        }
+    };
+    let Some((checkpoint, _)) = &loaded else { return Ok(Some(None)) };
+    if checkpoint.generation >= tenancy.generation {
+        // Somebody else's, or the ownership record was lost and counts from the start. Claiming again counts on, so this ends.
+        return Err(Halt::Lost(format!(
+            "the checkpoint was written by ownership generation {}, but this is generation {}",
+            checkpoint.generation, tenancy.generation
+        )));
+    }
+    if !checkpoint.state.is_empty() {
+        let bytes = checkpoint.state.len();
+        let text = format!(
+            "it carries {bytes} bytes of processor state, which this Weir can't hand to the processor and would lose"
+        );
+        return Err(Halt::Failed(Cause::Checkpoint(text)));
+    }
+    seat.status.checkpoint.set(checkpoint.position.sequence_number);
+    Ok(Some(loaded))
+}
+
+struct Pump {
+    seat: Arc<Seat>,
+    poller: Poller,
+    dispatcher: Dispatcher,
+    committer: Committer,
+}
+
+impl Pump {
+    fn new(context: &Context, seat: Arc<Seat>, assignment: Assignment, loaded: Loaded) -> Self {
+        let Context { name, scope, options, sinks, .. } = context;
+        let Assignment { tenancy, taken_over, course } = assignment;
+        let loaded = loaded.map(|(checkpoint, etag)| (checkpoint.position, etag));
+        let checkpoint = loaded.as_ref().map(|(position, _)| position.clone());
+        let reason = match &checkpoint {
+            None => OpenReason::FirstStart,
+            Some(_) if taken_over => OpenReason::Claimed,
+            Some(_) => OpenReason::Restart,
+        };
+        let opening = Opening {
+            scope: scope.clone(),
+            partition: seat.partition.clone(),
+            reason,
+            checkpoint: checkpoint.clone(),
+            config: Arc::clone(&options.config),
+        };
+        let resolver = Resolver::new(name, scope, &seat.partition, sinks.clone());
+        let source = Arc::clone(&context.source);
+        let budget = Arc::clone(&context.budget);
+        let policies = (options.checkpoint, options.store_retry, options.store_timeout);
+        Self {
+            poller: Poller::new(seat.clone(), source, options.clone(), budget, course, checkpoint.as_ref()),
+            dispatcher: Dispatcher::new(seat.clone(), context.processor.clone(), resolver, options.retry, opening),
+            committer: Committer::new(seat.clone(), context.store.clone(), tenancy.generation, policies, loaded),
+            seat,
+        }
+    }
+
+    async fn run(&mut self, context: &Context, drain: &CancellationToken) -> End {
+        loop {
+            match self.stages(context, drain).await {
+                Ok(()) if drain.is_cancelled() => return End::Drained,
+                Ok(()) => return End::CaughtUp { held: self.dispatcher.held() },
+                Err(Halt::Rewind(pause)) => {
+                    self.dispatcher.rewind();
+                    self.poller.rewind(self.dispatcher.watermark()).await;
+                    if !wait(pause, drain).await {
+                        return End::Drained;
+                    }
+                }
+                Err(halt) => return halt.into(),
+            }
+        }
+    }
+
+    /// Runs all stages until each has ended, or the tenancy has.
+    async fn stages(&mut self, context: &Context, drain: &CancellationToken) -> Result<(), Halt> {
+        let options = &context.options;
+        let (batches, pulled) = mpsc::channel(1);
+        let (settled, to_emit) = mpsc::channel(options.emit_ahead.max(1));
+        let (accepted, to_commit) = watch::channel(None);
+        let emitter = Emitter {
+            seat: &self.seat,
+            sinks: &context.sinks,
+            retry: options.sink_retry,
+            timeout: options.sink_timeout,
+        };
+        let stages: [BoxFuture<'_, Result<(), Halt>>; 4] = [
+            self.poller.run(batches, drain).boxed(),
+            self.dispatcher.run(pulled, settled, drain).boxed(),
+            emitter.run(to_emit, accepted).boxed(),
+            self.committer.run(to_commit).boxed(),
+        ];
+        let mut stages: FuturesUnordered<_> = stages.into_iter().collect();
+        let mut first = None;
+        let mut cut_off = Instant::now();
+        loop {
+            let ended = tokio::select! {
+                ended = stages.next() => ended,
+                () = sleep_until(cut_off), if first.is_some() => {
+                    tracing::warn!(seat = %self.seat, "what was settled before the failure could not be finished in time");
+                    None
+                }
+            };
+            match ended {
+                Some(Ok(())) => {}
+                Some(Err(lost @ Halt::Lost(_))) => return Err(lost),
+                Some(Err(halt)) => {
+                    if first.is_none() {
+                        cut_off = Instant::now() + context.deadline;
+                    }
+                    // A failure outweighs a rewind, whichever came first.
+                    first = match first {
+                        Some(Halt::Rewind(_)) | None => Some(halt),
+                        other => other,
+                    };
+                }
+                None => return first.map_or(Ok(()), Err),
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What the host is doing, for people, probes and the `weir` command: counters that the pumps keep up as they go.
+//!
+//! Written without a lock on the way of an event (relaxed atomics, once per batch), read at any time by [`Status::snapshot`]. The figures
+//! of a snapshot are each true, but not all of the same instant.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use crate::budget::Budget;
+use crate::model::{PartitionId, SequenceNumber};
+
+/// A view of a running host. Cheap to clone; stays readable after the host has ended.
+#[derive(Clone, Debug)]
+pub struct Status {
+    budget: Arc<Budget>,
+    processors: Arc<Vec<Arc<ProcessorStatus>>>,
+}
+
+/// The whole host at a moment.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HostSnapshot {
+    /// The cap on bytes of events in flight.
+    pub memory_cap: usize,
+    /// Bytes of events in flight.
+    pub memory_in_flight: usize,
+    /// The processors in the order of the configuration.
+    pub processors: Vec<ProcessorSnapshot>,
+}
+
+/// A processor at a moment.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ProcessorSnapshot {
+    /// Its name.
+    pub name: String,
+    /// What concerns it as a whole, such as a hub that can't be listed; `None` when all is well.
+    pub problem: Option<String>,
+    /// Its partitions, as far as known.
+    pub partitions: Vec<PartitionSnapshot>,
+}
+
+/// A partition at a moment. Counters start at 0 with the process.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PartitionSnapshot {
+    /// The partition.
+    pub partition: String,
+    /// What it is doing.
+    pub state: State,
+    /// Events received.
+    pub received: u64,
+    /// Events that the watermark has passed.
+    pub acknowledged: u64,
+    /// Events that the guest rejected.
+    pub rejected: u64,
+    /// Outputs that were accepted downstream.
+    pub emitted: u64,
+    /// Rejected events that were accepted by the dead-letter sink.
+    pub dead_lettered: u64,
+    /// Events handed over again because the guest asked.
+    pub redelivered: u64,
+    /// Batches handed over again after a failure.
+    pub retries: u64,
+    /// Guests that broke and were replaced.
+    pub traps: u64,
+    /// Links that were opened after the first.
+    pub reattached: u64,
+    /// Events that a link sent again and that were skipped over.
+    pub replayed: u64,
+    /// Checkpoints written.
+    pub commits: u64,
+    /// The last checkpoint.
+    pub checkpoint: Option<SequenceNumber>,
+    /// The last event that a guest answered for.
+    pub handed_over: Option<SequenceNumber>,
+    /// The newest event in the partition, when last asked.
+    pub last_enqueued: Option<SequenceNumber>,
+}
+
+impl PartitionSnapshot {
+    /// Sequence numbers between the checkpoint and the newest event known; `None` while either is unknown.
+    pub fn lag(&self) -> Option<u64> {
+        let newest = self.last_enqueued?.max(self.handed_over.unwrap_or(i64::MIN));
+        Some(u64::try_from(newest - self.checkpoint?).unwrap_or(0))
+    }
+}
+
+/// What a partition is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state", content = "because")]
+pub enum State {
+    /// Not owned yet.
+    Claiming,
+    /// Events flow, or would.
+    Running,
+    /// Something fails and is tried again: what.
+    Retrying(String),
+    /// No longer receiving; finishing what is in hand.
+    Draining,
+    /// A run with an end has reached it.
+    CaughtUp,
+    /// Given back.
+    Released,
+    /// Stopped until a person acts: why.
+    Failed(String),
+}
+
+impl Status {
+    pub(crate) fn new(budget: Arc<Budget>, processors: Vec<Arc<ProcessorStatus>>) -> Self {
+        Self { budget, processors: Arc::new(processors) }
+    }
+
+    /// The figures as of now.
+    pub fn snapshot(&self) -> HostSnapshot {
+        HostSnapshot {
+            memory_cap: self.budget.cap(),
+            memory_in_flight: self.budget.in_flight(),
+            processors: self.processors.iter().map(|p| p.snapshot()).collect(),
+        }
+    }
+}
+
+/// The figures of one processor.
+#[derive(Debug)]
+pub(crate) struct ProcessorStatus {
+    name: String,
+    problem: Mutex<Option<String>>,
+    partitions: Mutex<BTreeMap<PartitionId, Arc<PartitionStatus>>>,
+}
+
+impl ProcessorStatus {
+    pub(crate) fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self { name: name.into(), problem: Mutex::default(), partitions: Mutex::default() })
+    }
+
+    pub(crate) fn set_problem(&self, problem: Option<String>) {
+        *lock(&self.problem) = problem;
+    }
+
+    pub(crate) fn problem(&self) -> Option<String> {
+        lock(&self.problem).clone()
+    }
+
+    /// The figures of a partition, which begin when it is first asked for.
+    pub(crate) fn partition(&self, id: &PartitionId) -> Arc<PartitionStatus> {
+        Arc::clone(lock(&self.partitions).entry(id.clone()).or_default())
+    }
+
+    fn snapshot(&self) -> ProcessorSnapshot {
+        // Ids are numbers in all but name: shorter ones first puts "10" after "9".
+        let mut partitions: Vec<_> = lock(&self.partitions).iter().map(|(id, p)| p.snapshot(id)).collect();
+        partitions.sort_by(|a, b| (a.partition.len(), &a.partition).cmp(&(b.partition.len(), &b.partition)));
+        ProcessorSnapshot { name: self.name.clone(), problem: self.problem(), partitions }
+    }
+}
+
+/// The figures of one partition.
+#[derive(Debug)]
+pub(crate) struct PartitionStatus {
+    state: Mutex<State>,
+    pub(crate) received: Counter,
+    pub(crate) acknowledged: Counter,
+    pub(crate) rejected: Counter,
+    pub(crate) emitted: Counter,
+    pub(crate) dead_lettered: Counter,
+    pub(crate) redelivered: Counter,
+    pub(crate) retries: Counter,
+    pub(crate) traps: Counter,
+    pub(crate) reattached: Counter,
+    pub(crate) replayed: Counter,
+    pub(crate) commits: Counter,
+    pub(crate) checkpoint: Place,
+    pub(crate) handed_over: Place,
+    pub(crate) last_enqueued: Place,
+}
+
+impl Default for PartitionStatus {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(State::Claiming),
+            received: Counter::default(),
+            acknowledged: Counter::default(),
+            rejected: Counter::default(),
+            emitted: Counter::default(),
+            dead_lettered: Counter::default(),
+            redelivered: Counter::default(),
+            retries: Counter::default(),
+            traps: Counter::default(),
+            reattached: Counter::default(),
+            replayed: Counter::default(),
+            commits: Counter::default(),
+            checkpoint: Place::default(),
+            handed_over: Place::default(),
+            last_enqueued: Place::default(),
+        }
+    }
+}
+
+impl PartitionStatus {
+    pub(crate) fn set_state(&self, state: State) {
+        *lock(&self.state) = state;
+    }
+
+    /// Something that was retried works again.
+    pub(crate) fn recovered(&self) {
+        let mut state = lock(&self.state);
+        if matches!(*state, State::Retrying(_) | State::Claiming) {
+            *state = State::Running;
+        }
+    }
+
+    fn snapshot(&self, id: &PartitionId) -> PartitionSnapshot {
+        PartitionSnapshot {
+            partition: id.to_string(),
+            state: lock(&self.state).clone(),
+            received: self.received.get(),
+            acknowledged: self.acknowledged.get(),
+            rejected: self.rejected.get(),
+            emitted: self.emitted.get(),
+            dead_lettered: self.dead_lettered.get(),
+            redelivered: self.redelivered.get(),
+            retries: self.retries.get(),
+            traps: self.traps.get(),
+            reattached: self.reattached.get(),
+            replayed: self.replayed.get(),
+            commits: self.commits.get(),
+            checkpoint: self.checkpoint.get(),
+            handed_over: self.handed_over.get(),
+            last_enqueued: self.last_enqueued.get(),
+        }
+    }
+}
+
+/// A count that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A sequence number, or none yet.
+#[derive(Debug)]
+pub(crate) struct Place(AtomicI64);
+
+impl Default for Place {
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MIN))
+    }
+}
+
+impl Place {
+    pub(crate) fn set(&self, sequence_number: SequenceNumber) {
+        self.0.store(sequence_number, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Option<SequenceNumber> {
+        Some(self.0.load(Relaxed)).filter(|n| *n != i64::MIN)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
