@@ -37,4 +37,6 @@ pub mod retry;
 pub mod seams;
 mod shutdown;
 pub mod status;
+#[cfg(test)]
+mod stories;
 pub mod testing;

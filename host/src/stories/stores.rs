@@ -1,0 +1,133 @@
+//! What befalls checkpoints: open outcomes, lost races, stores that are away.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::model::{Checkpoint, Position};
+use crate::testing::{Faults, FaultyStore};
+
+fn behind_faults(world: &World, guest: &TestGuest, seed: u64, faults: Faults) -> HostBuilder {
+    let store = Arc::new(FaultyStore::new(world.store.clone(), seed, faults));
+    Host::builder().processor(ProcessorSpec { store, ..world.spec(guest) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_took_place_but_was_reported_as_failed_is_recognised() {
+    let mut world = World::new(1);
+    world.options.checkpoint.events = 10;
+    world.options.store_retry.backoff = Duration::from_millis(1);
+    world.push("0", 100);
+    let guest = TestGuest::new(|call| done(call.batch)).taking(Duration::from_millis(50));
+    let faults = Faults { unknown_done: 0.5, ..Faults::NONE };
+    let outcome = catch_up(behind_faults(&world, &guest, 3, faults)).await;
+    assert!(outcome.is_success(), "{outcome}");
+    let history = world.store.history("0");
+    assert_eq!(history.last(), Some(&99));
+    assert!(history.len() > 5 && history.windows(2).all(|w| w[0] < w[1]), "nothing is written twice: {history:?}");
+    assert_eq!(guest.seen(), (0..100).collect::<Vec<_>>(), "and the tenancy goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_outlives_its_sender_harms_nothing() {
+    for seed in 0..50 {
+        let mut world = World::new(1);
+        world.options.checkpoint.events = 10;
+        world.push("0", 100);
+        let guest = TestGuest::new(|call| done(call.batch)).taking(Duration::from_millis(50));
+        let faults = Faults { late: 0.4, delay: Duration::from_millis(300), ..Faults::NONE };
+        let host = Running::start(behind_faults(&world, &guest, seed, faults));
+        until("all is committed", || world.store.checkpoint("0") == Some(99)).await;
+        host.stop().await;
+        let history = world.store.history("0");
+        assert!(history.windows(2).all(|w| w[0] < w[1]), "seed {seed}: {history:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_race_ends_the_tenancy_with_everything_in_it() {
+    let world = World::new(1);
+    world.push("0", 20);
+    let guest = TestGuest::new(|call| done(call.batch));
+    let host = world.start(&guest);
+    until("the first checkpoint", || world.store.checkpoint("0") == Some(19)).await;
+    // A newer owner was here, and further.
+    let position = Position { sequence_number: 24, offset: "1536".into() };
+    world.store.overwrite("0", Checkpoint { position, generation: 2, state: Bytes::new() });
+    world.push("0", 20);
+    until("it goes on after the other", || world.store.checkpoint("0") == Some(39)).await;
+    assert!(host.stop().await.is_success());
+    let resumed = guest.log(|log| log.openings.last().cloned()).unwrap();
+    assert_eq!(resumed.checkpoint.unwrap().sequence_number, 24);
+    assert_eq!(world.store.history("0"), [19, 39], "never over the other's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_stays_away_stops_the_partition_loudly() {
+    let world = World::new(1);
+    world.push("0", 20);
+    let guest = TestGuest::new(|call| done(call.batch));
+    let store = Arc::new(Away { inner: world.store.clone() });
+    let spec = ProcessorSpec { store, ..world.spec(&guest) };
+    let outcome = Running::start(Host::builder().processor(spec)).task.await.unwrap();
+    let text = outcome.to_string();
+    assert!(
+        text.contains("checkpoint at sequence number 19") && text.contains("after 10 attempt(s): the disk is full"),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn state_that_cant_be_handed_over_is_not_lost() {
+    let world = World::new(1);
+    world.push("0", 20);
+    let position = Position { sequence_number: 4, offset: "256".into() };
+    world.store.overwrite("0", Checkpoint { position, generation: 0, state: Bytes::from_static(b"counts") });
+    let guest = TestGuest::new(|call| done(call.batch));
+    let outcome = world.catch_up(&guest).await;
+    assert!(outcome.to_string().contains("6 bytes of processor state"), "{outcome}");
+    assert!(guest.seen().is_empty());
+}
+
+/// Everything but writing checkpoints works.
+struct Away {
+    inner: MemoryStore,
+}
+
+#[async_trait::async_trait]
+impl CheckpointStore for Away {
+    async fn list(&self) -> Result<Vec<crate::seams::PartitionRecord>, crate::seams::StoreError> {
+        self.inner.list().await
+    }
+
+    async fn claim(
+        &self,
+        partition: &crate::model::PartitionId,
+        owner: &crate::model::OwnerId,
+        expected: Option<&crate::model::ETag>,
+    ) -> Result<crate::seams::Written<crate::model::Tenancy>, crate::seams::StoreError> {
+        self.inner.claim(partition, owner, expected).await
+    }
+
+    async fn release(
+        &self,
+        tenancy: &crate::model::Tenancy,
+    ) -> Result<crate::seams::Written<()>, crate::seams::StoreError> {
+        self.inner.release(tenancy).await
+    }
+
+    async fn load(
+        &self,
+        partition: &crate::model::PartitionId,
+    ) -> Result<Option<(Checkpoint, crate::model::ETag)>, crate::seams::StoreError> {
+        self.inner.load(partition).await
+    }
+
+    async fn commit(
+        &self,
+        _partition: &crate::model::PartitionId,
+        _checkpoint: &Checkpoint,
+        _expected: Option<&crate::model::ETag>,
+    ) -> Result<crate::seams::Written<crate::model::ETag>, crate::seams::StoreError> {
+        Err(crate::seams::StoreError::Determinate("the disk is full".into()))
+    }
+}
