@@ -15,7 +15,7 @@
 //! | `properties` | application properties; see [`write_event`] for what JSON can't say |
 //! | `content-type`, `message-id`, `correlation-id` | as in the event |
 //! | `partition`, `sequence-number`, `offset`, `enqueued-time` | where a received event stood; a producer ignores all but `partition` |
-//! | `id` | the deterministic id of an output; a producer ignores it, since the properties carry it too |
+//! | `id`, `output` | an output's deterministic id, and the name it was emitted to where several come together; a producer ignores both |
 
 use std::fmt;
 use std::io::{self, Write};
@@ -38,6 +38,7 @@ use crate::model::{Event, Output, PartitionId, Property, Timestamp, Value};
 /// `timestamp` (milliseconds since the Unix epoch), `uuid`, `double` (`"NaN"`, `"inf"`, `"-inf"`), `amqp-base64`.
 pub fn write_event(to: &mut impl Write, partition: &PartitionId, event: &Event) -> io::Result<()> {
     let line = Line {
+        output: None,
         id: None,
         partition: Some(partition.as_str()),
         sequence_number: Some(event.sequence_number),
@@ -55,7 +56,17 @@ pub fn write_event(to: &mut impl Write, partition: &PartitionId, event: &Event) 
 
 /// Writes an output and the line's end.
 pub fn write_output(to: &mut impl Write, output: &Output) -> io::Result<()> {
-    let line = Line {
+    output_line(None, output).write(to)
+}
+
+/// The same, with the name of the output that it was emitted to: for a place where several come together.
+pub fn write_named_output(to: &mut impl Write, name: &str, output: &Output) -> io::Result<()> {
+    output_line(Some(name), output).write(to)
+}
+
+fn output_line<'a>(name: Option<&'a str>, output: &'a Output) -> Line<'a> {
+    Line {
+        output: name,
         id: Some(&output.id),
         partition: None,
         sequence_number: None,
@@ -67,8 +78,7 @@ pub fn write_output(to: &mut impl Write, output: &Output) -> io::Result<()> {
         correlation_id: output.correlation_id.as_deref(),
         properties: &output.properties,
         body: &output.body,
-    };
-    line.write(to)
+    }
 }
 
 /// An event to send, as one line says it.
@@ -137,6 +147,7 @@ fn rfc3339(milliseconds: Timestamp) -> Option<String> {
 
 /// What a line holds, borrowed from the event.
 struct Line<'a> {
+    output: Option<&'a str>,
     id: Option<&'a str>,
     partition: Option<&'a str>,
     sequence_number: Option<i64>,
@@ -163,6 +174,7 @@ impl Serialize for Line<'_> {
             value.map_or(Ok(()), |value| map.serialize_entry(key, &value))
         }
         let mut map = serializer.serialize_map(None)?;
+        entry(&mut map, "output", self.output)?;
         entry(&mut map, "id", self.id)?;
         entry(&mut map, "partition", self.partition)?;
         entry(&mut map, "sequence-number", self.sequence_number)?;
@@ -250,6 +262,8 @@ struct Raw<'a> {
     _enqueued_time: Option<String>,
     #[serde(rename = "id")]
     _id: Option<String>,
+    #[serde(rename = "output")]
+    _output: Option<String>,
 }
 
 #[derive(Default)]
@@ -352,6 +366,14 @@ mod tests {
             assert_eq!(line.matches('\n').count(), 1, "{line}");
             assert_eq!(parse(line.as_bytes()).unwrap().body, body);
         }
+    }
+
+    #[test]
+    fn an_output_says_its_name_where_several_come_together() {
+        let mut line = Vec::new();
+        write_named_output(&mut line, "late", &output("x")).unwrap();
+        assert!(line.starts_with(b"{\"output\":\"late\",\"id\":"));
+        assert_eq!(parse(&line).unwrap().body, "x");
     }
 
     #[test]

@@ -200,7 +200,13 @@ fn backoff(table: &Table<'_>) -> Option<BackoffConfig> {
 
 fn limits(table: &Table<'_>) -> Option<LimitsConfig> {
     let (memory, time) = (table.size("memory"), table.duration("time"));
-    Some(LimitsConfig { memory: usize::try_from(memory?).ok()?, time: time? })
+    let (outputs, output_bytes) = (table.count("outputs"), table.size("output-bytes"));
+    Some(LimitsConfig {
+        memory: usize::try_from(memory?).ok()?,
+        time: time?,
+        outputs: usize::try_from(outputs?).ok()?,
+        output_bytes: usize::try_from(output_bytes?).ok()?,
+    })
 }
 
 fn start(value: &DeValue<'_>) -> Result<Start, String> {

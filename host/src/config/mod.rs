@@ -242,8 +242,12 @@ pub struct PublishConfig {
 pub struct LimitsConfig {
     /// Memory of an instance in bytes.
     pub memory: usize,
-    /// Wall-clock time of a call.
+    /// Time of a call.
     pub time: Duration,
+    /// Outputs of a call.
+    pub outputs: usize,
+    /// Bytes of all outputs of a call.
+    pub output_bytes: usize,
 }
 
 /// Where outputs or dead letters go.

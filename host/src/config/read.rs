@@ -165,7 +165,7 @@ impl<'a> Table<'a> {
         self.read(name, |key, value| {
             let Kind::Duration(min, max) = key.kind else { return Err(vec![]) };
             let found = match (value.as_str(), integer(value)) {
-                (Some(text), _) => parse_duration(&*interpolate(text, self.reader.environment)?),
+                (Some(text), _) => parse_duration(&interpolate(text, self.reader.environment)?),
                 (None, Some(number)) => parse_duration(&number.to_string()),
                 (None, None) => return Err(vec![kind_in_words(key.kind)]),
             };
@@ -179,7 +179,7 @@ impl<'a> Table<'a> {
         self.read(name, |key, value| {
             let Kind::Size(min, max) = key.kind else { return Err(vec![]) };
             let found = match (value.as_str(), integer(value)) {
-                (Some(text), _) => parse_size(&*interpolate(text, self.reader.environment)?),
+                (Some(text), _) => parse_size(&interpolate(text, self.reader.environment)?),
                 (None, Some(number)) => parse_size(&number.to_string()),
                 (None, None) => return Err(vec![kind_in_words(key.kind)]),
             };

@@ -81,7 +81,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 /// Writes a duration so that [`parse_duration`] reads it back: in the largest unit that needs no fraction.
 pub fn format_duration(duration: Duration) -> String {
     let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let fits = |(_, _, factor): &&(&str, &[&str], u64)| milliseconds >= *factor && milliseconds % factor == 0;
+    let fits = |(_, _, factor): &&(&str, &[&str], u64)| milliseconds >= *factor && milliseconds.is_multiple_of(*factor);
     match TIMES.iter().rev().find(fits) {
         Some((unit, _, factor)) => format!("{} {unit}", milliseconds / factor),
         None => "0 ms".into(),
@@ -91,7 +91,7 @@ pub fn format_duration(duration: Duration) -> String {
 /// Writes a size so that [`parse_size`] reads it back: in the largest power of 1024 that needs no fraction.
 pub fn format_size(bytes: u64) -> String {
     let fits = |(unit, factor): &&(&str, u64)| {
-        (*unit == "B" || unit.ends_with("iB")) && bytes >= *factor && bytes % factor == 0
+        (*unit == "B" || unit.ends_with("iB")) && bytes >= *factor && bytes.is_multiple_of(*factor)
     };
     match SIZES.iter().rev().find(fits) {
         Some((unit, factor)) => format!("{} {unit}", bytes / factor),
