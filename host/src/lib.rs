@@ -40,3 +40,4 @@ pub mod status;
 #[cfg(test)]
 mod stories;
 pub mod testing;
+pub mod wasm;

@@ -1,0 +1,167 @@
+//! A live guest: one task on the guest runtime that owns the store and takes one call at a time.
+//!
+//! The caller lives on another runtime. A batch goes over through a channel of one place and the answer comes back through a
+//! oneshot, so a hop costs two wake-ups per batch, whatever its size.
+//!
+//! What ends an instance: a trap or an answer that breaks the contract (the task reports and ends), `close`, and the caller's
+//! loss of interest. Dropping the [`Instance`], or a call's future, stops the guest where it next lets others run, at most a
+//! tick later, and frees its memory. Nothing of it survives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use super::live::Live;
+use super::module::Module;
+use crate::guest::{Answer, Batch, CloseReason, Failure, Instance, Opening, Processor, TrapCause, TrapReport};
+
+/// What a processor is called, what it may use, and where its outputs may go.
+#[derive(Clone, Debug)]
+pub struct ProcessorOptions {
+    /// Its name in logs and errors.
+    pub name: Arc<str>,
+    /// Bounds of each instance.
+    pub limits: Limits,
+    /// The deployment's outputs. A guest that names no target means `default`.
+    pub targets: Vec<String>,
+}
+
+/// What an instance may use. A call that goes beyond memory or time ends the instance; one that emits too much is told so.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of linear memory and tables.
+    pub memory: usize,
+    /// For each call: computing, and apart from that waiting. Neighbours' turns don't count.
+    pub time: Duration,
+    /// Outputs of one call.
+    pub outputs: usize,
+    /// Bytes of all outputs of one call.
+    pub output_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: 64 << 20, time: Duration::from_secs(10), outputs: 100_000, output_bytes: 32 << 20 }
+    }
+}
+
+/// [`Processor`] for a component.
+pub(super) struct ComponentProcessor {
+    module: Module,
+    options: Arc<ProcessorOptions>,
+}
+
+impl ComponentProcessor {
+    pub(super) fn new(module: Module, options: ProcessorOptions) -> Self {
+        Self { module, options: Arc::new(options) }
+    }
+}
+
+#[async_trait]
+impl Processor for ComponentProcessor {
+    async fn open(&self, opening: Opening) -> Result<Box<dyn Instance>, Failure> {
+        let (calls, inbox) = mpsc::channel(1);
+        let (reply, opened) = oneshot::channel();
+        let task = run(self.module.clone(), Arc::clone(&self.options), opening, reply, inbox);
+        let task = Task(self.module.engine.guests().spawn(task).abort_handle());
+        answer(opened).await??;
+        Ok(Box::new(Handle { calls, _task: task }))
+    }
+}
+
+/// Ends the task with its owner.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+enum Call {
+    Process(Batch, oneshot::Sender<Result<Answer, Failure>>),
+    Close(CloseReason, oneshot::Sender<()>),
+}
+
+/// The caller's end of an instance.
+struct Handle {
+    calls: mpsc::Sender<Call>,
+    _task: Task,
+}
+
+#[async_trait]
+impl Instance for Handle {
+    async fn process(&mut self, batch: Batch) -> Result<Answer, Failure> {
+        let (reply, answered) = oneshot::channel();
+        self.calls.send(Call::Process(batch, reply)).await.map_err(|_| gone())?;
+        answer(answered).await?
+    }
+
+    async fn close(self: Box<Self>, reason: CloseReason) {
+        let (reply, closed) = oneshot::channel();
+        // One that has ended already needs no good-bye.
+        if self.calls.send(Call::Close(reason, reply)).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+async fn answer<T>(reply: oneshot::Receiver<T>) -> Result<T, Failure> {
+    reply.await.map_err(|_| gone())
+}
+
+/// The task is no longer there: it ended with an earlier trap, or its runtime is stopping.
+fn gone() -> Failure {
+    Failure::Trap(TrapReport {
+        cause: TrapCause::Trap,
+        message: "the instance is gone: it ended with an earlier failure, or the host is stopping".to_owned(),
+        stderr: String::new(),
+        backtrace: String::new(),
+    })
+}
+
+/// An instance's life.
+async fn run(
+    module: Module,
+    options: Arc<ProcessorOptions>,
+    opening: Opening,
+    opened: oneshot::Sender<Result<(), Failure>>,
+    mut calls: mpsc::Receiver<Call>,
+) {
+    let mut live = match Live::open(&module, options, &opening).await {
+        Ok(live) => live,
+        Err(failure) => {
+            let _ = opened.send(Err(failure));
+            return;
+        }
+    };
+    drop(opening);
+    if opened.send(Ok(())).is_err() {
+        return;
+    }
+    while let Some(call) = calls.recv().await {
+        match call {
+            Call::Process(batch, mut reply) => {
+                let answer = tokio::select! {
+                    biased;
+                    answer = live.process(&batch) => answer,
+                    () = reply.closed() => return,
+                };
+                // The caller may want to free or cut the batch as soon as it has the answer.
+                drop(batch);
+                let ended = matches!(answer, Err(Failure::Trap(_)));
+                if reply.send(answer).is_err() || ended {
+                    return;
+                }
+            }
+            Call::Close(reason, reply) => {
+                live.close(reason).await;
+                let _ = reply.send(());
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A store with a guest in it, and the rules of a call: begin, bound the time, classify what went wrong, check what came back.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use wasmtime::Store;
+
+use super::budget::{Bounded, Slices, WaitedTooLong};
+use super::context::Context;
+use super::instance::ProcessorOptions;
+use super::module::Module;
+use super::text::size;
+use super::trap::{self, Work};
+use super::v0_1::Guest;
+use crate::guest::{Ack, Answer, Batch, CloseReason, Failure, GuestOutput, Opening, Origin, TrapCause, TrapReport};
+use crate::model::Event;
+
+/// A live guest.
+pub(super) struct Live {
+    store: Store<Context>,
+    guest: Guest,
+}
+
+impl Live {
+    /// Instantiates and opens. Both count as one call.
+    pub(super) async fn open(
+        module: &Module,
+        options: Arc<ProcessorOptions>,
+        opening: &Opening,
+    ) -> Result<Self, Failure> {
+        let slices = Slices::new(options.limits.time, module.engine.options().tick);
+        let context = Context::new(options, opening.partition.clone(), slices);
+        let mut store = Store::new(module.engine.wasmtime(), context);
+        store.limiter(|context| &mut context.memory);
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().slices.tick()));
+        let work = || Work("`open`".into());
+        let opened = call(&mut store, false, work, async |store| {
+            let guest = Guest::instantiate(&module.pre, store).await?;
+            guest.open(store, opening).await.map(|opened| opened.map(|()| guest))
+        });
+        let guest = opened.await.map_err(Failure::Trap)??;
+        store.data_mut().flush();
+        Ok(Self { store, guest })
+    }
+
+    /// Hands a batch over. After a trap the guest must not be called again.
+    pub(super) async fn process(&mut self, batch: &Batch) -> Result<Answer, Failure> {
+        let Self { store, guest } = self;
+        let events = batch.events();
+        fits(events, store.data()).map_err(Failure::Trap)?;
+        let work = || Work(describe(events));
+        let answered = call(store, true, work, async |store| guest.process(store, events).await);
+        let answered = answered.await.map_err(Failure::Trap)?;
+        let context = store.data_mut();
+        let outputs = std::mem::take(&mut context.outputs.collected);
+        let answer = answered.map(|ack| Answer { ack, outputs });
+        if let Ok(Answer { ack, outputs }) = &answer
+            && let Err(message) = check(ack, outputs, events.len())
+        {
+            return Err(Failure::Trap(trap::report(TrapCause::InvalidAnswer, message, context)));
+        }
+        context.flush();
+        answer
+    }
+
+    /// Says good-bye. A failure here changes nothing any more.
+    pub(super) async fn close(mut self, reason: CloseReason) {
+        let Self { store, guest } = &mut self;
+        let work = || Work("`close`".into());
+        let closed = call(store, false, work, async |store| guest.close(store, reason).await).await;
+        let context = store.data_mut();
+        context.flush();
+        if let Err(report) = closed {
+            tracing::warn!(processor = %context.options.name, partition = %context.partition, cause = %report.cause,
+                stderr = report.stderr, "the guest broke in `close`: {}", report.message);
+        }
+    }
+}
+
+/// One call within its bounds.
+async fn call<T>(
+    store: &mut Store<Context>,
+    batch: bool,
+    work: impl FnOnce() -> Work,
+    f: impl AsyncFnOnce(&mut Store<Context>) -> wasmtime::Result<T>,
+) -> Result<T, TrapReport> {
+    let context = store.data_mut();
+    context.begin(batch);
+    let yielded = context.slices.refill();
+    let time = context.options.limits.time;
+    store.set_epoch_deadline(1);
+    let ended = {
+        let call = pin!(f(store));
+        Bounded::new(call, yielded, time).await
+    };
+    match ended {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(trap::classify(&error, store.data(), &work())),
+        Err(WaitedTooLong) => {
+            let Work(work) = work();
+            let message = format!("it waited for more than {time:?} (during {work}); raise limits.time, or wait less");
+            Err(trap::report(TrapCause::Deadline, message, store.data()))
+        }
+    }
+}
+
+/// A batch that can't fit is refused before it traps in the guest's allocator.
+fn fits(events: &[Event], context: &Context) -> Result<(), TrapReport> {
+    let bytes: usize = events.iter().map(|event| event.body.len()).sum();
+    if bytes < context.memory.limit {
+        return Ok(());
+    }
+    let message = trap::out_of_memory(bytes, context, &describe(events));
+    Err(trap::report(TrapCause::OutOfMemory, message, context))
+}
+
+fn describe(events: &[Event]) -> String {
+    let bytes: usize = events.iter().map(|event| event.body.len()).sum();
+    match (events, events.first(), events.last()) {
+        ([_], Some(only), _) => format!("event {} ({})", only.sequence_number, size(bytes)),
+        (_, Some(first), Some(last)) => format!(
+            "a batch of {} events, {} to {} ({})",
+            events.len(),
+            first.sequence_number,
+            last.sequence_number,
+            size(bytes)
+        ),
+        _ => "an empty batch".to_owned(),
+    }
+}
+
+/// Whether an answer refers only to events of its batch. Sequence numbers are judged by whoever knows earlier batches.
+fn check(ack: &Ack, outputs: &[GuestOutput], events: usize) -> Result<(), String> {
+    let outside = |index: u32| usize::try_from(index).map_or(true, |index| index >= events);
+    if ack.rejected.len() > events {
+        return Err(format!("it rejects {} events of a batch of {events}", ack.rejected.len()));
+    }
+    if let Some(rejection) = ack.rejected.iter().find(|rejection| outside(rejection.index)) {
+        return Err(format!("it rejects the event at index {}, and the batch has {events} events", rejection.index));
+    }
+    if let Some(redelivery) = ack.redeliver.as_ref().filter(|redelivery| outside(redelivery.index)) {
+        return Err(format!("it wants the events from index {} again, and the batch has {events}", redelivery.index));
+    }
+    let origin = outputs.iter().find_map(|output| match output.origin {
+        Some(Origin::Event(index)) if outside(index) => Some(index),
+        _ => None,
+    });
+    match origin {
+        Some(index) => {
+            Err(format!("an output comes from the event at index {index}, and the batch has {events} events"))
+        }
+        None => Ok(()),
+    }
+}

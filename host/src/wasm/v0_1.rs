@@ -1,0 +1,273 @@
+//! weir:processor@0.1: the generated types, and their conversion into the host's one model. Nothing else knows them.
+//!
+//! Towards the guest nothing is copied on the host's side: a batch becomes one vector of heads that borrow from the events (and
+//! one of properties, if any are handed over), and wasmtime writes from there into the guest's memory.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Result, Store};
+
+use self::bindings::weir::processor::{fields, logging, outputs, types};
+use super::context::{Context, Mask, Properties};
+use super::text::clean;
+use crate::guest::{
+    Ack, CloseReason, Failure, GuestOutput, OpenReason, Opening, Origin, Progress, Redelivery, Rejection,
+};
+use crate::model::{Event, Property, Value};
+
+/// Bytes of a guest's reason that are kept.
+const REASON: usize = 4 << 10;
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unsafe_code,
+    reason = "generated"
+)]
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "event-processor",
+        imports: { default: trappable },
+        exports: { default: async },
+        ownership: Borrowing { duplicate_if_necessary: true },
+    });
+}
+
+/// A linked module of this version.
+pub(super) type Pre = bindings::EventProcessorPre<Context>;
+
+/// Links a compiled component to what the host provides, and checks the type of every function on both sides.
+pub(super) fn link(engine: &wasmtime::Engine, component: &Component) -> Result<Pre> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    bindings::EventProcessor::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
+    Pre::new(linker.instantiate_pre(component)?)
+}
+
+/// A live component's exports.
+pub(super) struct Guest(bindings::EventProcessor);
+
+impl Guest {
+    pub(super) async fn instantiate(pre: &Pre, store: &mut Store<Context>) -> Result<Self> {
+        Ok(Self(pre.instantiate_async(store).await?))
+    }
+
+    pub(super) async fn open(&self, store: &mut Store<Context>, opening: &Opening) -> Result<Result<(), Failure>> {
+        let opening = types::Opening {
+            partition: types::Partition {
+                namespace: &opening.scope.namespace,
+                event_hub: &opening.scope.event_hub,
+                consumer_group: &opening.scope.consumer_group,
+                id: opening.partition.as_str(),
+            },
+            reason: match opening.reason {
+                OpenReason::FirstStart => types::OpenReason::FirstStart,
+                OpenReason::Restart => types::OpenReason::Restart,
+                OpenReason::Claimed => types::OpenReason::Claimed,
+                OpenReason::Swapped => types::OpenReason::Swapped,
+                OpenReason::AfterTrap => types::OpenReason::AfterTrap,
+            },
+            checkpoint: opening.checkpoint.as_ref().map(|position| types::Checkpoint {
+                sequence_number: position.sequence_number,
+                offset: &position.offset,
+            }),
+            config: &opening.config,
+        };
+        let opened = self.0.weir_processor_processor().call_open(store, opening).await?;
+        Ok(opened.map_err(failure))
+    }
+
+    pub(super) async fn process(&self, store: &mut Store<Context>, events: &[Event]) -> Result<Result<Ack, Failure>> {
+        let mask = &store.data().mask;
+        let properties = PropertyTable::new(events, mask);
+        let heads: Vec<types::Event<'_>> =
+            events.iter().enumerate().map(|(index, event)| head(event, mask, properties.of(index))).collect();
+        let answer = self.0.weir_processor_processor().call_process(store, &heads).await?;
+        Ok(answer.map(ack).map_err(failure))
+    }
+
+    pub(super) async fn close(&self, store: &mut Store<Context>, reason: CloseReason) -> Result<()> {
+        let reason = match reason {
+            CloseReason::Shutdown => types::CloseReason::Shutdown,
+            CloseReason::LostOwnership => types::CloseReason::LostOwnership,
+            CloseReason::Released => types::CloseReason::Released,
+            CloseReason::Swapped => types::CloseReason::Swapped,
+        };
+        self.0.weir_processor_processor().call_close(store, reason).await
+    }
+}
+
+/// The properties of a whole batch in one vector, so that none is allocated per event.
+struct PropertyTable<'a> {
+    all: Vec<types::PropertyParam<'a>>,
+    /// Where each event's properties end in `all`; empty when there are none at all.
+    ends: Vec<usize>,
+}
+
+impl<'a> PropertyTable<'a> {
+    fn new(events: &'a [Event], mask: &Mask) -> Self {
+        let mut table = Self { all: Vec::new(), ends: Vec::new() };
+        let wanted = match &mask.properties {
+            Properties::All => None,
+            Properties::Named(keys) if keys.is_empty() => return table,
+            Properties::Named(keys) => Some(keys),
+        };
+        if events.iter().all(|event| event.properties.is_empty()) {
+            return table;
+        }
+        table.ends.reserve_exact(events.len());
+        for event in events {
+            let chosen = |property: &&Property| wanted.is_none_or(|keys| keys.iter().any(|key| *key == *property.key));
+            table.all.extend(event.properties.iter().filter(chosen).map(property_to_guest));
+            table.ends.push(table.all.len());
+        }
+        table
+    }
+
+    fn of(&self, index: usize) -> &[types::PropertyParam<'a>] {
+        let Some(&end) = self.ends.get(index) else { return &[] };
+        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |&start| start);
+        self.all.get(start..end).unwrap_or_default()
+    }
+}
+
+fn head<'a>(event: &'a Event, mask: &Mask, properties: &'a [types::PropertyParam<'a>]) -> types::Event<'a> {
+    let metadata = || types::Metadata {
+        offset: if mask.offset { &event.offset } else { "" },
+        content_type: event.content_type.as_deref().filter(|_| mask.content_type),
+        message_id: event.message_id.as_deref().filter(|_| mask.message_id),
+        correlation_id: event.correlation_id.as_deref().filter(|_| mask.correlation_id),
+        properties,
+    };
+    types::Event {
+        sequence_number: event.sequence_number,
+        enqueued_time: event.enqueued_time,
+        partition_key: event.partition_key.as_deref(),
+        metadata: (!mask.is_empty()).then(metadata),
+        body: &event.body,
+    }
+}
+
+fn property_to_guest(property: &Property) -> types::PropertyParam<'_> {
+    let value = match &property.value {
+        Value::Null => types::ValueParam::Null,
+        Value::Boolean(value) => types::ValueParam::Boolean(*value),
+        Value::Integer(value) => types::ValueParam::Integer(*value),
+        Value::Unsigned(value) => types::ValueParam::Unsigned(*value),
+        Value::Double(value) => types::ValueParam::Double(*value),
+        Value::Text(value) => types::ValueParam::Text(value),
+        Value::Binary(value) => types::ValueParam::Binary(value),
+        Value::Timestamp(value) => types::ValueParam::Timestamp(*value),
+        Value::Uuid(value) => {
+            let value = u128::from_be_bytes(*value);
+            types::ValueParam::Uuid(((value >> 64) as u64, value as u64))
+        }
+        Value::Other(value) => types::ValueParam::Other(value),
+    };
+    types::PropertyParam { key: &property.key, value }
+}
+
+fn property_from_guest(property: types::PropertyResult) -> Property {
+    let value = match property.value {
+        types::ValueResult::Null => Value::Null,
+        types::ValueResult::Boolean(value) => Value::Boolean(value),
+        types::ValueResult::Integer(value) => Value::Integer(value),
+        types::ValueResult::Unsigned(value) => Value::Unsigned(value),
+        types::ValueResult::Double(value) => Value::Double(value),
+        types::ValueResult::Text(value) => Value::Text(value.into()),
+        types::ValueResult::Binary(value) => Value::Binary(value.into()),
+        types::ValueResult::Timestamp(value) => Value::Timestamp(value),
+        types::ValueResult::Uuid((high, low)) => Value::Uuid((u128::from(high) << 64 | u128::from(low)).to_be_bytes()),
+        types::ValueResult::Other(value) => Value::Other(value.into()),
+    };
+    Property { key: property.key.into(), value }
+}
+
+fn output(output: types::Output) -> GuestOutput {
+    let text = |text: Option<String>| text.map(ByteString::from);
+    GuestOutput {
+        origin: output.origin.map(|origin| match origin {
+            types::Origin::Event(index) => Origin::Event(index),
+            types::Origin::Key(key) => Origin::Key(key),
+        }),
+        target: output.target,
+        partition_key: text(output.partition_key),
+        content_type: text(output.content_type),
+        message_id: text(output.message_id),
+        correlation_id: text(output.correlation_id),
+        properties: output.properties.into_iter().map(property_from_guest).collect(),
+        body: Bytes::from(output.body),
+    }
+}
+
+fn ack(ack: types::Ack) -> Ack {
+    Ack {
+        progress: match ack.progress {
+            types::Progress::All => Progress::All,
+            types::Progress::Hold => Progress::Hold,
+            types::Progress::Through(number) => Progress::Through(number),
+        },
+        rejected: ack
+            .rejected
+            .into_iter()
+            .map(|rejection| Rejection { index: rejection.index, reason: reason(&rejection.reason) })
+            .collect(),
+        redeliver: ack.redeliver.map(|redelivery| Redelivery {
+            index: redelivery.index,
+            after: redelivery.after.map(Duration::from_millis),
+            reason: reason(&redelivery.reason),
+        }),
+    }
+}
+
+fn failure(failure: types::Failure) -> Failure {
+    match failure {
+        types::Failure::Retry(retry) => {
+            Failure::Retry { after: retry.after.map(Duration::from_millis), reason: reason(&retry.reason) }
+        }
+        types::Failure::Fatal(why) => Failure::Fatal(reason(&why)),
+    }
+}
+
+fn reason(text: &str) -> String {
+    clean(text, REASON, true)
+}
+
+impl types::Host for Context {}
+
+impl logging::Host for Context {
+    fn log(&mut self, level: logging::Level, message: String, fields: Vec<(String, String)>) -> Result<()> {
+        let level = match level {
+            logging::Level::Trace => tracing::Level::TRACE,
+            logging::Level::Debug => tracing::Level::DEBUG,
+            logging::Level::Info => tracing::Level::INFO,
+            logging::Level::Warn => tracing::Level::WARN,
+            logging::Level::Error => tracing::Level::ERROR,
+        };
+        Context::log(self, level, &message, &fields);
+        Ok(())
+    }
+}
+
+impl outputs::Host for Context {
+    fn emit(&mut self, outputs: Vec<outputs::Output>) -> Result<Result<(), String>> {
+        Ok(Context::emit(self, outputs.into_iter().map(output).collect()))
+    }
+}
+
+impl fields::Host for Context {
+    fn select(&mut self, fields: Vec<String>) -> Result<Vec<String>> {
+        let (mask, unknown) = Mask::select(fields);
+        self.mask = mask;
+        Ok(unknown)
+    }
+}
