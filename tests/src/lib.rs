@@ -1,1 +1,3 @@
-//! stub
+//! What the stories in `tests/` share.
+
+pub mod guests;

@@ -168,6 +168,18 @@ fn scan(bytes: &[u8], report: &mut Report) -> Result<(), Problem> {
             Payload::Version { .. } if depth == 0 => report.component = true,
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
+            // Nested modules say what they were compiled with, so this is read at any depth.
+            Payload::CustomSection(custom) => {
+                if let wasmparser::KnownCustom::Producers(fields) = custom.as_known() {
+                    // Only a courtesy: a producers section that can't be read is no reason to refuse.
+                    for value in fields.into_iter().flatten().flat_map(|field| field.values).flatten() {
+                        let tool = format!("{} {}", value.name, value.version).trim_end().to_owned();
+                        if !report.made_with.contains(&tool) {
+                            report.made_with.push(tool);
+                        }
+                    }
+                }
+            }
             _ if depth > 0 => {}
             Payload::ComponentImportSection(imports) => {
                 for import in imports {
@@ -179,14 +191,6 @@ fn scan(bytes: &[u8], report: &mut Report) -> Result<(), Problem> {
                 for export in exports {
                     let name = export.map_err(damaged)?.name;
                     report.exports.push(full_name(name.name, name.version_suffix));
-                }
-            }
-            Payload::CustomSection(custom) => {
-                if let wasmparser::KnownCustom::Producers(fields) = custom.as_known() {
-                    // Only a courtesy: a producers section that can't be read is no reason to refuse.
-                    for value in fields.into_iter().flatten().flat_map(|field| field.values).flatten() {
-                        report.made_with.push(format!("{} {}", value.name, value.version).trim_end().to_owned());
-                    }
                 }
             }
             _ => {}

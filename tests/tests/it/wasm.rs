@@ -1,0 +1,7 @@
+//! Guests: real components on the real engine.
+
+mod calls;
+mod failures;
+mod isolation;
+mod modules;
+mod support;
