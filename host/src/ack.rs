@@ -1,11 +1,14 @@
-//! Tracks how far a partition is finished: the watermark, up to which every event handed over was acknowledged or rejected.
+//! Tracks how far a partition is finished: the watermark, up to which every event handed over was acknowledged or
+//! rejected.
 //!
-//! Pure. A checkpoint can only ever be a watermark (rule R6), so what an answer may mean is decided here and nowhere else:
+//! Pure. A checkpoint can only ever be a watermark (rule R6), so what an answer may mean is decided here and nowhere
+//! else:
 //! - `all` finishes everything handed over so far, with a redelivery everything before it.
-//! - `through` may name an event of an earlier batch, or a number between two events. Below the watermark it says nothing new. Beyond
-//!   what was handed over, or at or after the first event that comes again, it breaks the contract.
+//! - `through` may name an event of an earlier batch, or a number between two events. Below the watermark it says
+//!   nothing new. Beyond what was handed over, or at or after the first event that comes again, it breaks the contract.
 //! - A rejected event is finished by itself. Above a watermark that is held it waits until the prefix reaches it.
-//! - With a redelivery, events from its index on were never delivered: they can't be rejected, and count again when they come.
+//! - With a redelivery, events from its index on were never delivered: they can't be rejected, and count again when
+//!   they come.
 //!
 //! While a guest acknowledges everything, nothing is remembered per event; held events cost their position each.
 
@@ -101,7 +104,8 @@ impl Tracker {
     }
 }
 
-/// The position of an event that stays behind: its offset in a buffer of its own, so that holding it doesn't hold the event's.
+/// The position of an event that stays behind: its offset in a buffer of its own, so that holding it doesn't hold the
+/// event's.
 fn detached(event: &Event) -> Position {
     Position { sequence_number: event.sequence_number, offset: ByteString::from(event.offset.to_string()) }
 }

@@ -1,7 +1,8 @@
 //! Cuts the stream of a partition into batches by count, by bytes and by the time that the oldest event has waited.
 //!
-//! Pure: time comes in. Events are received straight into the cutter's buffer and leave in it, so a batch costs no copy unless the byte
-//! limit falls into its middle. No event is too large: one that exceeds the limit alone makes a batch of its own.
+//! Pure: time comes in. Events are received straight into the cutter's buffer and leave in it, so a batch costs no copy
+//! unless the byte limit falls into its middle. No event is too large: one that exceeds the limit alone makes a batch
+//! of its own.
 
 use std::time::Duration;
 
@@ -85,7 +86,8 @@ impl Cutter {
         !self.events.is_empty() && (self.is_full() || self.due().is_some_and(|due| due <= now))
     }
 
-    /// Cuts the batch: everything at hand, or as much of it as the byte limit allows (at least one event). Returns it with its weight.
+    /// Cuts the batch: everything at hand, or as much of it as the byte limit allows (at least one event). Returns it
+    /// with its weight.
     pub(crate) fn cut(&mut self, now: Instant) -> (Vec<Event>, usize) {
         if self.weight <= self.limits.bytes || self.events.len() <= 1 {
             self.since = None;

@@ -1,9 +1,9 @@
 //! One cap, for the whole process, on the bytes of events that are in flight: received, but not yet settled downstream.
 //!
-//! A pump passes the gate before it takes anything from its receiver; what it took is charged afterwards, when its weight is known.
-//! So the cap can be exceeded by what was taken through one passage per pump, and in return an idle partition holds nothing, one
-//! event larger than the cap still passes, and nothing can dead-lock: whoever holds bytes never needs more to give them back.
-//! The gate is first come, first served: a busy partition can't starve a quiet one.
+//! A pump passes the gate before it takes anything from its receiver; what it took is charged afterwards, when its
+//! weight is known. So the cap can be exceeded by what was taken through one passage per pump, and in return an idle
+//! partition holds nothing, one event larger than the cap still passes, and nothing can dead-lock: whoever holds bytes
+//! never needs more to give them back. The gate is first come, first served: a busy partition can't starve a quiet one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

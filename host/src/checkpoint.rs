@@ -1,8 +1,9 @@
-//! Writes checkpoints behind the progress that emit has accepted: by time and count, one write at a time, never backwards.
+//! Writes checkpoints behind the progress that emit has accepted: by time and count, one write at a time, never
+//! backwards.
 //!
-//! Every write names the ETag of this tenancy (rule R2). A conflict, or an error that leaves the outcome open, is never answered by a
-//! fresh ETag: the record is read, and only what it says decides (rule R8, [`reconcile`]). A write that certainly did not happen is tried
-//! again, loudly and a bounded number of times; it delays nothing but the checkpoint.
+//! Every write names the ETag of this tenancy (rule R2). A conflict, or an error that leaves the outcome open, is never
+//! answered by a fresh ETag: the record is read, and only what it says decides (rule R8, [`reconcile`]). A write that
+//! certainly did not happen is tried again, loudly and a bounded number of times; it delays nothing but the checkpoint.
 
 use std::sync::Arc;
 use std::time::Duration;

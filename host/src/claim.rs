@@ -1,7 +1,7 @@
 //! Decides which partitions to claim. Pure: what is known comes in, a plan comes out; `coordinator.rs` acts on it.
 //!
-//! On one host the plan is simple: everything that isn't here already. The lock of the directory store, or whoever embeds the host, sees to
-//! it that no second host is at it.
+//! On one host the plan is simple: everything that isn't here already. The lock of the directory store, or whoever
+//! embeds the host, sees to it that no second host is at it.
 
 use std::collections::HashMap;
 

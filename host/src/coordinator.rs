@@ -1,8 +1,10 @@
-//! The control plane of one processor: which partitions there are, which are claimed, which pumps run. It never touches an event.
+//! The control plane of one processor: which partitions there are, which are claimed, which pumps run. It never touches
+//! an event.
 //!
-//! One loop, so that lifecycle changes are serialised: a *round* lists, plans (`claim.rs`) and claims; a pump's end is reacted to; the shutdown
-//! is passed on. A partition whose tenancy is lost is claimed again after a growing pause. One that failed stays stopped, is released, and is
-//! reported; the others go on. No error of a round ends the loop of a service: it is said, shown in the status, and tried again.
+//! One loop, so that lifecycle changes are serialised: a *round* lists, plans (`claim.rs`) and claims; a pump's end is
+//! reacted to; the shutdown is passed on. A partition whose tenancy is lost is claimed again after a growing pause. One
+//! that failed stays stopped, is released, and is reported; the others go on. No error of a round ends the loop of a
+//! service: it is said, shown in the status, and tried again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -48,8 +50,10 @@ struct Partition {
     /// Whether `course.target` is what it should be.
     aimed: bool,
     stage: Stage,
-    /// Lost tenancies and failed claims in a row.
+    /// Lost tenancies and failed claims in a row, without a checkpoint between them.
     losses: u32,
+    /// Checkpoints written when the last tenancy began.
+    commits: u64,
     was_ours: bool,
 }
 
@@ -221,8 +225,10 @@ impl Coordinator {
                 let course = Course { start, latest: Arc::new(OnceLock::new()), target: None };
                 context.status.partition(&id);
                 let stage = Stage::Wanted(now);
-                self.partitions
-                    .insert(id, Partition { course, aimed: !self.has_end, stage, losses: 0, was_ours: false });
+                self.partitions.insert(
+                    id,
+                    Partition { course, aimed: !self.has_end, stage, losses: 0, commits: 0, was_ours: false },
+                );
             }
             self.refreshed = Some(now);
         }
@@ -284,6 +290,7 @@ impl Coordinator {
         let taken_over = claim.taken_over || partition.was_ours;
         let assignment = Assignment { tenancy: tenancy.clone(), taken_over, course: partition.course.clone() };
         partition.was_ours = true;
+        partition.commits = context.status.partition(&claim.partition).commits.get();
         partition.stage = Stage::Running(tenancy.clone());
         let drain = self.shutdown.drain().clone();
         let task = self.pumps.spawn(async move {
@@ -331,6 +338,9 @@ impl Coordinator {
                 Stage::Ended(PartitionEnd::Failed(error))
             }
             End::Lost(why) => {
+                if status.commits.get() > partition.commits {
+                    partition.losses = 0;
+                }
                 return wanted_again(&context, &id, partition, &format!("the ownership ended: {why}"), self.has_end);
             }
         };

@@ -1,12 +1,14 @@
 //! Hands batches to the guest, one at a time and in order, and decides what its answers and failures mean.
 //!
 //! - `retry`: the same batch again, to the same instance, after a pause.
-//! - A broken guest (trap, deadline, memory, exit, an answer that breaks the contract): a fresh instance, and the same batch again. When the
-//!   broken one held events back in memory, that memory is gone: the partition rewinds to the watermark and those events come again.
+//! - A broken guest (trap, deadline, memory, exit, an answer that breaks the contract): a fresh instance, and the same
+//!   batch again. When the broken one held events back in memory, that memory is gone: the partition rewinds to the
+//!   watermark and those events come again.
 //! - `redeliver`: what stands is settled, the rest comes again before anything newer.
 //! - `fatal`, or the last attempt failed: the partition stops. What was settled before is still emitted and committed.
 //!
-//! Attempts are counted until an answer gets past the event that failed; a redelivery at index 0 is no progress and counts as one.
+//! Attempts are counted until an answer gets past the event that failed; a redelivery at index 0 is no progress and
+//! counts as one.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,10 @@
-//! Publishes what came of the batches, in order, and hands their progress on only when all of it was accepted (rule R12).
+//! Publishes what came of the batches, in order, and hands their progress on only when all of it was accepted (rule
+//! R12).
 //!
-//! Settled batches wait in a bounded queue while the guest works on the next; those that wait together are published together, which
-//! makes up for a sink with a long round trip. A passing error is retried with the same outputs; anything else, and an error that
-//! doesn't pass, ends the partition. [`Accepted`] can be made here only: nothing else can move a checkpoint.
+//! Settled batches wait in a bounded queue while the guest works on the next; those that wait together are published
+//! together, which makes up for a sink with a long round trip. A passing error is retried with the same outputs;
+//! anything else, and an error that doesn't pass, ends the partition. [`Accepted`] can be made here only: nothing else
+//! can move a checkpoint.
 
 use std::time::Duration;
 

@@ -1,10 +1,11 @@
 //! Wires processors to their sources, stores and sinks, and runs them.
 //!
-//! Processors share the process's memory cap and nothing else: each has a coordinator of its own, and whatever befalls one (a hub that can't be
-//! listed, a store that is away, even a defect that panics) stays with it.
+//! Processors share the process's memory cap and nothing else: each has a coordinator of its own, and whatever befalls
+//! one (a hub that can't be listed, a store that is away, even a defect that panics) stays with it.
 //!
-//! A service runs until its shutdown signal, or until nothing is left to run because every partition has failed. A run with an end
-//! ([`HostBuilder::until_caught_up`]) also ends when every partition has reached what was enqueued when it began.
+//! A service runs until its shutdown signal, or until nothing is left to run because every partition has failed. A run
+//! with an end ([`HostBuilder::until_caught_up`]) also ends when every partition has reached what was enqueued when it
+//! began.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -112,8 +113,9 @@ impl Host {
         self.status.clone()
     }
 
-    /// Runs on the current tokio runtime until `shutdown` is ready and the drain is done, or nothing is left to run. Dropping the future stops
-    /// everything at once; nothing is lost by that, but what was not committed is processed again.
+    /// Runs on the current tokio runtime until `shutdown` is ready and the drain is done, or nothing is left to run.
+    /// Dropping the future stops everything at once; nothing is lost by that, but what was not committed is processed
+    /// again.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Outcome {
         let ending = Shutdown::new(self.shutdown_deadline);
         let mut coordinators = JoinSet::new();
@@ -184,9 +186,9 @@ impl HostBuilder {
         self
     }
 
-    /// Ends the run when every partition has reached what was enqueued when it began. A processor that holds events back ends there as well,
-    /// with the number of held events in its outcome. A start by time ends when nothing comes. Such a run gives up on what a service would
-    /// try for ever.
+    /// Ends the run when every partition has reached what was enqueued when it began. A processor that holds events
+    /// back ends there as well, with the number of held events in its outcome. A start by time ends when nothing comes.
+    /// Such a run gives up on what a service would try for ever.
     pub fn until_caught_up(mut self, yes: bool) -> Self {
         self.until_caught_up = yes;
         self

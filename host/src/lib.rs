@@ -7,11 +7,12 @@
 //!   └────────── coordinator: starts and stops pumps ──────────┘
 //! ```
 //!
-//! At least once, in partition order. A checkpoint covers only events that the guest acknowledged (or that were dead-lettered) and whose
-//! outputs were accepted downstream; each output carries a deterministic id, so that a consumer can drop repeats.
+//! At least once, in partition order. A checkpoint covers only events that the guest acknowledged (or that were
+//! dead-lettered) and whose outputs were accepted downstream; each output carries a deterministic id, so that a
+//! consumer can drop repeats.
 //!
-//! To embed it: implement the [`seams`] you need (or take those of [`azure`] and [`local`]), give them to [`host::Host::builder`], and run.
-//! [`testing`] has every seam in memory.
+//! To embed it: implement the [`seams`] you need (or take those of [`azure`] and [`local`]), give them to
+//! [`host::Host::builder`], and run. [`testing`] has every seam in memory.
 
 mod ack;
 pub mod azure;

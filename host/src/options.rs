@@ -33,10 +33,11 @@ pub struct ProcessorOptions {
     pub store_retry: RetryPolicy,
     /// How long one call to the checkpoint store may take; then its outcome is unknown and is looked up.
     pub store_timeout: Duration,
-    /// Pauses between attempts to attach, to list partitions and to claim. These never give up, unless the run has an end of its own.
+    /// Pauses between attempts to attach, to list partitions and to claim. These never give up, unless the run has an
+    /// end of its own.
     pub reconnect: Backoff,
-    /// How long a link may be silent before the service is asked whether there is more. Too short costs management calls, too
-    /// long leaves a half-open link unread.
+    /// How long a link may be silent before the service is asked whether there is more. Too short costs management
+    /// calls, too long leaves a half-open link unread.
     pub stall: Duration,
     /// Batches that the guest may be ahead of the slowest sink.
     pub emit_ahead: usize,
@@ -71,7 +72,8 @@ impl Default for ProcessorOptions {
 pub enum Start {
     /// With the first retained event.
     Earliest,
-    /// With what is enqueued after the partition was first claimed. Partitions added later are read from their first event.
+    /// With what is enqueued after the partition was first claimed. Partitions added later are read from their first
+    /// event.
     Latest,
     /// With the first event after this one.
     After(SequenceNumber),

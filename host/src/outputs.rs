@@ -1,7 +1,8 @@
 //! Turns what a guest emitted and rejected into outputs for named sinks, each with its deterministic id. Pure.
 //!
-//! With a redelivery, outputs of events that come again are left out (they come with the event); an output without an origin, or with a
-//! key, always stands, since nothing tells that it would come again. An output without an origin belongs to the last event that stands.
+//! With a redelivery, outputs of events that come again are left out (they come with the event); an output without an
+//! origin, or with a key, always stands, since nothing tells that it would come again. An output without an origin
+//! belongs to the last event that stands.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,12 +1,13 @@
 //! Keeps a partition's receiver open and cuts what it delivers into batches.
 //!
-//! A receiver never re-attaches by itself: whatever ends it, the next one is opened right after the last event received in this tenancy
-//! (rule R11). A new link that begins too early is skipped over, counted and said; a step back in mid-link ends the link. Silence is not
-//! trusted: after a while the service is asked, and a link that delivers nothing although there is more is replaced.
+//! A receiver never re-attaches by itself: whatever ends it, the next one is opened right after the last event received
+//! in this tenancy (rule R11). A new link that begins too early is skipped over, counted and said; a step back in
+//! mid-link ends the link. Silence is not trusted: after a while the service is asked, and a link that delivers nothing
+//! although there is more is replaced.
 //!
-//! Errors by kind: what passes, and what a person must mend at the service (credentials, a missing hub), is tried again with growing
-//! pauses for as long as the partition is owned, and shows in the status; a stolen link ends the tenancy; a position that isn't valid stops
-//! the partition, since going on elsewhere would be a silent reset.
+//! Errors by kind: what passes, and what a person must mend at the service (credentials, a missing hub), is tried again
+//! with growing pauses for as long as the partition is owned, and shows in the status; a stolen link ends the tenancy;
+//! a position that isn't valid stops the partition, since going on elsewhere would be a silent reset.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -28,13 +29,15 @@ use crate::seams::{EventSource, OpenOptions, PartitionReceiver, SourceError, Sou
 
 /// Events taken from a receiver at once; bounds by how much one passage of the memory gate can exceed the cap.
 const TAKEN_AT_ONCE: usize = 512;
-/// How long an answer of the source may take. Longer than the SDK's own attempts; a future that never ends must not end the reading.
+/// How long an answer of the source may take. Longer than the SDK's own attempts; a future that never ends must not end
+/// the reading.
 pub(crate) const ANSWER: Duration = Duration::from_secs(60);
 /// How long a receiver may take to detach.
 const DETACH: Duration = Duration::from_secs(2);
 /// Attempts after which a run with an end gives up; a service never does.
 pub(crate) const ATTEMPTS_OF_A_RUN: u32 = 10;
-/// A checkpoint beyond the newest event is looked at so often before it is refused: the service's figures may lag behind.
+/// A checkpoint beyond the newest event is looked at so often before it is refused: the service's figures may lag
+/// behind.
 const SECOND_LOOKS: u32 = 3;
 
 /// Where the reading of a partition begins and ends.
@@ -42,8 +45,8 @@ const SECOND_LOOKS: u32 = 3;
 pub(crate) struct Course {
     /// For a partition without a checkpoint.
     pub(crate) start: Start,
-    /// What `Latest` came to, once it was asked for: remembered for as long as the process lives, so that a tenancy that ends before its
-    /// first checkpoint loses nothing.
+    /// What `Latest` came to, once it was asked for: remembered for as long as the process lives, so that a tenancy
+    /// that ends before its first checkpoint loses nothing.
     pub(crate) latest: Arc<OnceLock<SequenceNumber>>,
     /// The event after which a run with an end is done.
     pub(crate) target: Option<SequenceNumber>,
@@ -68,6 +71,7 @@ pub(crate) struct Poller {
 
 struct Link {
     receiver: Box<dyn PartitionReceiver>,
+    opened: Instant,
     /// Whether it has delivered an event that was not known.
     fresh: bool,
     /// Since when it is listened to without an answer, once past the memory gate.
@@ -127,8 +131,8 @@ impl Poller {
         self.last = after.map(|p| p.sequence_number);
     }
 
-    /// Runs until `drain` is cancelled (what was not cut yet is dropped and read again later), the end of the run is reached (all of it is
-    /// handed on), or the dispatcher has ended.
+    /// Runs until `drain` is cancelled (what was not cut yet is dropped and read again later), the end of the run is
+    /// reached (all of it is handed on), or the dispatcher has ended.
     pub(crate) async fn run(&mut self, batches: mpsc::Sender<Pulled>, drain: &CancellationToken) -> Result<(), Halt> {
         let result = tokio::select! {
             biased;
@@ -141,7 +145,8 @@ impl Poller {
         result
     }
 
-    async fn close(&mut self) {
+    /// Detaches, if attached.
+    pub(crate) async fn close(&mut self) {
         if let Some(link) = self.link.take()
             && timeout(DETACH, link.receiver.close()).await.is_err()
         {
@@ -156,13 +161,14 @@ impl Poller {
                 return self.flush(batches).await;
             }
             self.attach(&start).await?;
-            let Some(mut link) = self.link.take() else { continue };
-            let end = self.read(&mut link, batches).await;
-            self.link = Some(link);
-            match end? {
+            match self.read(batches).await? {
                 LinkEnd::Reached => return self.flush(batches).await,
                 LinkEnd::Unwanted => return Ok(()),
                 LinkEnd::Broken(error) => {
+                    // A link that held for a while, even if nothing came, is no failure in a row with the one before.
+                    if self.link.as_ref().is_some_and(|link| link.opened.elapsed() > self.options.reconnect.max) {
+                        self.failures = 0;
+                    }
                     self.close().await;
                     self.troubled(error).await?;
                 }
@@ -170,7 +176,8 @@ impl Poller {
         }
     }
 
-    /// Asks the service about the partition: what `Latest` means, and whether the checkpoint can be one of this partition's.
+    /// Asks the service about the partition: what `Latest` means, and whether the checkpoint can be one of this
+    /// partition's.
     async fn prepare(&mut self) -> Result<StartPosition, Halt> {
         let mut looks = 0;
         loop {
@@ -226,7 +233,8 @@ impl Poller {
             match answer(self.source.open(&self.seat.partition, start.clone(), &options)).await {
                 Ok(receiver) => {
                     tracing::debug!(seat = %self.seat, ?start, "attached");
-                    self.link = Some(Link { receiver, fresh: false, listening: None, suspect: false });
+                    self.link =
+                        Some(Link { receiver, opened: Instant::now(), fresh: false, listening: None, suspect: false });
                     if std::mem::replace(&mut self.opened, true) {
                         self.seat.status.reattached.add(1);
                     }
@@ -261,26 +269,27 @@ impl Poller {
     }
 
     /// Reads a link until it ends.
-    async fn read(&mut self, link: &mut Link, batches: &mpsc::Sender<Pulled>) -> Result<LinkEnd, Halt> {
+    async fn read(&mut self, batches: &mpsc::Sender<Pulled>) -> Result<LinkEnd, Halt> {
         loop {
             if self.is_past_target() {
                 return Ok(LinkEnd::Reached);
             }
             let before = self.cutter.len();
-            match self.step(link, batches).await {
-                Some(Step::Hand(permit)) => {
-                    permit.send(self.cut());
-                }
+            match self.step(batches).await {
+                Some(Step::Hand(permit)) => permit.send(self.cut()),
                 Some(Step::Received(result)) => {
-                    link.listening = None;
-                    link.suspect = false;
-                    if let Err(error) = self.take(link, before).and(result) {
+                    if let Err(error) = self.take(before).and(result) {
                         return Ok(LinkEnd::Broken(error));
                     }
                 }
-                Some(Step::Admitted) => link.listening = Some(Instant::now()),
+                Some(Step::Admitted) => {
+                    // Its turn at the gate is good for one taking, whatever is free by then.
+                    if let Some(link) = &mut self.link {
+                        link.listening = Some(Instant::now());
+                    }
+                }
                 Some(Step::Due) => {}
-                Some(Step::Quiet) => match self.listen_closer(link).await {
+                Some(Step::Quiet) => match self.listen_closer().await {
                     Ok(true) => return Ok(LinkEnd::Reached),
                     Ok(false) => {}
                     Err(error) => return Ok(LinkEnd::Broken(error)),
@@ -291,7 +300,8 @@ impl Poller {
     }
 
     /// Waits for whatever comes first. `None`: the dispatcher has ended.
-    async fn step<'a>(&mut self, link: &mut Link, batches: &'a mpsc::Sender<Pulled>) -> Option<Step<'a>> {
+    async fn step<'a>(&mut self, batches: &'a mpsc::Sender<Pulled>) -> Option<Step<'a>> {
+        let link = self.link.as_mut()?;
         let now = Instant::now();
         let due = self.cutter.is_due(now);
         let linger = self.cutter.due().filter(|_| !due);
@@ -314,10 +324,16 @@ impl Poller {
     }
 
     /// Takes note of the events that were appended to the batch from index `from` on.
-    fn take(&mut self, link: &mut Link, from: usize) -> Result<(), SourceError> {
-        let end = self.order(link, from);
-        if self.cutter.len() > from {
-            link.fresh = true;
+    fn take(&mut self, from: usize) -> Result<(), SourceError> {
+        let fresh = self.link.as_ref().is_some_and(|link| link.fresh);
+        let end = self.order(fresh, from);
+        let added = self.cutter.len() > from;
+        if let Some(link) = &mut self.link {
+            link.listening = None;
+            link.suspect = false;
+            link.fresh |= added;
+        }
+        if added {
             if self.failures > 0 {
                 self.failures = 0;
                 self.seat.status.recovered();
@@ -336,9 +352,9 @@ impl Poller {
     }
 
     /// Removes what must not be handed on: known events at the beginning of a link, everything from a step back on.
-    fn order(&mut self, link: &Link, from: usize) -> Result<(), SourceError> {
+    fn order(&mut self, fresh: bool, from: usize) -> Result<(), SourceError> {
         let known = |e: &Event| self.last.is_some_and(|last| e.sequence_number <= last);
-        if !link.fresh {
+        if !fresh {
             let replayed = self.cutter.tail(from).iter().take_while(|e| known(e)).count();
             if replayed > 0 {
                 self.cutter.remove(from..from + replayed);
@@ -360,8 +376,9 @@ impl Poller {
     }
 
     /// The link has been silent. `true`: the run has reached its end all the same.
-    async fn listen_closer(&mut self, link: &mut Link) -> Result<bool, SourceError> {
+    async fn listen_closer(&mut self) -> Result<bool, SourceError> {
         let info = self.ask().await?;
+        let Some(link) = &mut self.link else { return Ok(false) };
         let newest = info.last_enqueued_sequence_number;
         // With a start by time nothing tells whether what is there should have come, before the first event has.
         let by_time = self.last.is_none() && matches!(self.course.start, Start::EnqueuedTime(_));

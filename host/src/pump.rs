@@ -1,11 +1,15 @@
 //! One partition from claim to release: composes the stages, and is the only place that knows them all.
 //!
-//! The stages run concurrently in one task and are joined by bounded channels, so each works while the next one does, and a slow one
-//! holds back those before it up to the broker. What ends a pump flows through the same channels:
-//! - *Drain*: the poller stops, and every stage ends when the one before it has, with everything settled, accepted and committed.
-//! - *A failure* in one stage ends those before it; those after it still finish what they have, within the shutdown deadline.
-//! - *A lost tenancy* drops all stages where they are, with their buffers, the call to the guest and the right to write (rule R10).
-//! - *A rewind* (a guest that held events broke) finishes like a failure and goes on in the same tenancy, from its settled watermark.
+//! The stages run concurrently in one task and are joined by bounded channels, so each works while the next one does,
+//! and a slow one holds back those before it up to the broker. What ends a pump flows through the same channels:
+//! - *Drain*: the poller stops, and every stage ends when the one before it has, with everything settled, accepted and
+//!   committed.
+//! - *A failure* in one stage ends those before it; those after it still finish what they have, within the shutdown
+//!   deadline.
+//! - *A lost tenancy* drops all stages where they are, with their buffers, the call to the guest and the right to write
+//!   (rule R10).
+//! - *A rewind* (a guest that held events broke) finishes like a failure and goes on in the same tenancy, from its
+//!   settled watermark.
 
 use std::fmt;
 use std::sync::Arc;
@@ -126,13 +130,14 @@ pub(crate) async fn run(context: &Context, assignment: Assignment, drain: &Cance
     };
     let mut pump = Pump::new(context, seat, assignment, loaded);
     let end = pump.run(context, drain).await;
-    pump.dispatcher
-        .close(match end {
-            End::Lost(_) => CloseReason::LostOwnership,
-            End::Drained => CloseReason::Shutdown,
-            End::CaughtUp { .. } | End::Failed(_) => CloseReason::Released,
-        })
-        .await;
+    let reason = match end {
+        End::Lost(_) => CloseReason::LostOwnership,
+        End::Drained => CloseReason::Shutdown,
+        End::CaughtUp { .. } | End::Failed(_) => CloseReason::Released,
+    };
+    // A tenancy that was lost left both where they were.
+    let Pump { poller, dispatcher, .. } = &mut pump;
+    tokio::join!(poller.close(), dispatcher.close(reason));
     end
 }
 
@@ -148,7 +153,8 @@ impl From<Halt> for End {
 
 type Loaded = Option<(Checkpoint, ETag)>;
 
-/// Reads the checkpoint, after the claim (rule R3), and refuses one that can't be gone on from. `None`: drained meanwhile.
+/// Reads the checkpoint, after the claim (rule R3), and refuses one that can't be gone on from. `None`: drained
+/// meanwhile.
 async fn load(
     context: &Context,
     seat: &Seat,
@@ -181,7 +187,8 @@ async fn load(
     };
     let Some((checkpoint, _)) = &loaded else { return Ok(Some(None)) };
     if checkpoint.generation >= tenancy.generation {
-        // Somebody else's, or the ownership record was lost and counts from the start. Claiming again counts on, so this ends.
+        // Somebody else's, or the ownership record was lost and counts from the start. Claiming again counts on, so
+        // this ends.
         return Err(Halt::Lost(format!(
             "the checkpoint was written by ownership generation {}, but this is generation {}",
             checkpoint.generation, tenancy.generation

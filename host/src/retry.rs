@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::model::SequenceNumber;
 
-/// The longest pause that a guest may ask for; a larger wish is cut, so that a slip (milliseconds taken for seconds) doesn't put
-/// a partition to sleep for a year.
+/// The longest pause that a guest may ask for; a larger wish is cut, so that a slip (milliseconds taken for seconds)
+/// doesn't put a partition to sleep for a year.
 pub const LONGEST_GUEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Exponential pauses, doubled from `first` up to `max`.
@@ -18,8 +18,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The pause after the `failures`-th failure in a row (counted from 1). `chance` in `0.0..1.0` spreads it over its upper half, so
-    /// that partitions that failed together don't come back together.
+    /// The pause after the `failures`-th failure in a row (counted from 1). `chance` in `0.0..1.0` spreads it over its
+    /// upper half, so that partitions that failed together don't come back together.
     pub fn pause(&self, failures: u32, chance: f64) -> Duration {
         let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
         let full = self.first.saturating_mul(doubled).min(self.max);
@@ -54,8 +54,8 @@ pub enum Next {
 }
 
 impl RetryPolicy {
-    /// Decides after the `failures`-th failure in a row (counted from 1). `asked` is a pause that the other side named; it is kept to,
-    /// up to [`LONGEST_GUEST_PAUSE`].
+    /// Decides after the `failures`-th failure in a row (counted from 1). `asked` is a pause that the other side named;
+    /// it is kept to, up to [`LONGEST_GUEST_PAUSE`].
     pub fn after(&self, failures: u32, asked: Option<Duration>, chance: f64) -> Next {
         if failures >= self.attempts.max(1) {
             return Next::GiveUp;
@@ -65,8 +65,8 @@ impl RetryPolicy {
     }
 }
 
-/// Failures in a row at the same place of a stream. The place matters: after a rewind, events that were fine before are fine again, which is
-/// no progress.
+/// Failures in a row at the same place of a stream. The place matters: after a rewind, events that were fine before are
+/// fine again, which is no progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Streak {
     failures: u32,

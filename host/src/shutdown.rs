@@ -1,12 +1,14 @@
 //! How a host ends: drain first, within a deadline, then a hard stop.
 //!
-//! On the signal every pump drains at once: it stops receiving, the call to the guest that is under way may end (batches that wait are dropped and
-//! read again another time), what is settled is emitted and committed, and the partition is released. What is not done by the deadline
-//! is dropped where it is: nothing is lost by that, but the uncommitted part is processed again.
+//! On the signal every pump drains at once: it stops receiving, the call to the guest that is under way may end
+//! (batches that wait are dropped and read again another time), what is settled is emitted and committed, and the
+//! partition is released. What is not done by the deadline is dropped where it is: nothing is lost by that, but the
+//! uncommitted part is processed again.
 //!
-//! A run with an end (`--until-caught-up`) has none of this: each partition ends by itself when all events up to the newest one at the
-//! beginning of the run were handed over, answered, emitted and committed. A processor that holds events back ends there too, with its
-//! checkpoint below and the number of events held in the outcome: it was given everything, and only more events could move it.
+//! A run with an end (`--until-caught-up`) has none of this: each partition ends by itself when all events up to the
+//! newest one at the beginning of the run were handed over, answered, emitted and committed. A processor that holds
+//! events back ends there too, with its checkpoint below and the number of events held in the outcome: it was given
+//! everything, and only more events could move it.
 
 use std::time::Duration;
 

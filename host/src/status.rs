@@ -1,7 +1,7 @@
 //! What the host is doing, for people, probes and the `weir` command: counters that the pumps keep up as they go.
 //!
-//! Written without a lock on the way of an event (relaxed atomics, once per batch), read at any time by [`Status::snapshot`]. The figures
-//! of a snapshot are each true, but not all of the same instant.
+//! Written without a lock on the way of an event (relaxed atomics, once per batch), read at any time by
+//! [`Status::snapshot`]. The figures of a snapshot are each true, but not all of the same instant.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};

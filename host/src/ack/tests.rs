@@ -78,7 +78,8 @@ fn answers_that_break_the_contract_change_nothing() {
     }
 }
 
-/// What the answers mean, said as plainly as possible: every event ever handed over with a flag, the watermark found by looking.
+/// What the answers mean, said as plainly as possible: every event ever handed over with a flag, the watermark found by
+/// looking.
 #[derive(Default)]
 struct Reference {
     handed_over: Vec<(i64, bool)>,

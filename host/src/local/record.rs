@@ -1,4 +1,5 @@
-//! The records of the directory store: JSON that a person can read, with a version and a checksum that a damaged file can't satisfy.
+//! The records of the directory store: JSON that a person can read, with a version and a checksum that a damaged file
+//! can't satisfy.
 //!
 //! A record says itself what it belongs to (rule R14): a file that was copied to another partition's place is refused.
 
@@ -140,8 +141,8 @@ fn checksum<T: Serialize>(record: &T) -> Result<String, serde_json::Error> {
     Ok(blake3::hash(&serde_json::to_vec(record)?).to_hex().to_string())
 }
 
-/// A directory or file name for any text: lower-case, with everything that a file system might take amiss written as `%xx`. Different
-/// names stay different (but for case, which Event Hubs ignores), and none can leave its directory.
+/// A directory or file name for any text: lower-case, with everything that a file system might take amiss written as
+/// `%xx`. Different names stay different (but for case, which Event Hubs ignores), and none can leave its directory.
 pub(super) fn segment(name: &str) -> String {
     let mut segment = String::new();
     for byte in name.to_lowercase().bytes() {

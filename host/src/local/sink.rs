@@ -13,8 +13,9 @@ use crate::seams::{Sink, SinkError};
 
 /// Appends to a file, one JSON object a line.
 ///
-/// A publish is one write and one flush to the disk, so what was accepted survives a crash of the machine. A publish that fails half way is
-/// taken back. A line that a crash cut short is removed when the file is opened again; it was never accepted, so it comes again.
+/// A publish is one write and one flush to the disk, so what was accepted survives a crash of the machine. A publish
+/// that fails half way is taken back. A line that a crash cut short is removed when the file is opened again; it was
+/// never accepted, so it comes again.
 #[derive(Clone, Debug)]
 pub struct FileSink {
     inner: Arc<Inner>,
@@ -44,7 +45,8 @@ pub enum SinkOpenError {
 }
 
 impl FileSink {
-    /// Opens a file to append to, creating it and its directory where needed. Outputs that go to the same file share one sink.
+    /// Opens a file to append to, creating it and its directory where needed. Outputs that go to the same file share
+    /// one sink.
     pub fn open(path: &Path) -> Result<Self, SinkOpenError> {
         let io = |error| SinkOpenError::Io { path: path.into(), error };
         if let Some(directory) = path.parent() {

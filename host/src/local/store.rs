@@ -1,9 +1,9 @@
 //! Ownership and checkpoints in a directory, for one host on one machine.
 //!
-//! `ROOT/namespace/hub/group/partition/{ownership,checkpoint}.json`. A write goes to a temporary file, is flushed to the disk, renamed
-//! over the old one, and the directory is flushed: after a crash at any moment there is the old record or the new one. `group/lock` is
-//! locked for as long as the store lives, and by the kernel's doing no longer than its process lives, so conditions checked in this
-//! process hold.
+//! `ROOT/namespace/hub/group/partition/{ownership,checkpoint}.json`. A write goes to a temporary file, is flushed to
+//! the disk, renamed over the old one, and the directory is flushed: after a crash at any moment there is the old
+//! record or the new one. `group/lock` is locked for as long as the store lives, and by the kernel's doing no longer
+//! than its process lives, so conditions checked in this process hold.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -62,7 +62,8 @@ pub enum OpenError {
 }
 
 impl DirectoryStore {
-    /// Opens a scope's store for writing, creating it where needed. Refuses while another store, in whatever process, has it open.
+    /// Opens a scope's store for writing, creating it where needed. Refuses while another store, in whatever process,
+    /// has it open.
     pub fn open(root: &Path, scope: Scope, owner: &OwnerId) -> Result<Self, OpenError> {
         let directory = record::scope_directory(root, &scope);
         let path = directory.join("lock");

@@ -73,6 +73,7 @@ async fn a_drain_lets_the_call_under_way_finish_and_starts_no_other() {
     assert_eq!(world.out.ids(), ids(0, 0..30));
     assert_eq!((world.store.checkpoint("0"), world.store.owner("0")), (Some(29), None));
     assert_eq!(guest.log(|log| log.closed.clone()), [CloseReason::Shutdown]);
+    assert_eq!(world.hub.detached("0"), 1, "the link was closed, not just dropped");
     let next = TestGuest::new(|call| done(call.batch));
     assert!(world.catch_up(&next).await.is_success());
     assert_eq!(next.seen(), (30..100).collect::<Vec<_>>(), "a planned stop repeats nothing");

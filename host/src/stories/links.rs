@@ -78,6 +78,7 @@ async fn a_stolen_link_ends_the_tenancy_and_the_partition_is_claimed_again() {
     until("all is processed", || world.store.checkpoint("0") == Some(59)).await;
     assert!(host.stop().await.is_success());
     assert_eq!(guest.log(|log| log.openings.len()), 2, "a new tenancy has a new guest");
+    assert_eq!((world.hub.attached("0"), world.hub.detached("0")), (0, 2), "every link was closed");
     let seen = guest.seen();
     assert!((0..60).all(|n| seen.contains(&n)), "{seen:?}");
     assert!(world.store.history("0").is_sorted());

@@ -1,4 +1,5 @@
-//! The pipeline as stories: whole hosts over the in-memory hub, store and sinks, with guests in plain Rust, in virtual time.
+//! The pipeline as stories: whole hosts over the in-memory hub, store and sinks, with guests in plain Rust, in virtual
+//! time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

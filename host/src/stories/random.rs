@@ -1,8 +1,11 @@
-//! Thousands of short random stories against an oracle: guests of every mood, faults at every seam, crashes at any moment.
+//! Thousands of short random stories against an oracle: guests of every mood, faults at every seam, crashes at any
+//! moment.
 //!
 //! What must hold in each:
-//! - an instance sees its events in order and without a gap, beginning right after the checkpoint that it was opened with;
-//! - no checkpoint is ever written over an event that no guest has finished, or whose output or dead letter was not accepted;
+//! - an instance sees its events in order and without a gap, beginning right after the checkpoint that it was opened
+//!   with;
+//! - no checkpoint is ever written over an event that no guest has finished, or whose output or dead letter was not
+//!   accepted;
 //! - checkpoints only move forwards;
 //! - in the end every event is processed, and its output is there.
 

@@ -1,4 +1,5 @@
-//! What every [`CheckpointStore`] must do. Call [`checkpoint_store`] with an empty one; it panics where the store is at fault.
+//! What every [`CheckpointStore`] must do. Call [`checkpoint_store`] with an empty one; it panics where the store is at
+//! fault.
 
 #![allow(clippy::panic, reason = "a conformance check fails by panicking, like the test that calls it")]
 
@@ -8,8 +9,8 @@ use bytestring::ByteString;
 use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Position, Tenancy};
 use crate::seams::{CheckpointStore, StoreError, Written};
 
-/// Checks an empty store. Errors are retried the way the pipeline does (determinate: again; indeterminate: read first), so a store behind
-/// [`super::FaultyStore`] must pass as well, as long as no write is late.
+/// Checks an empty store. Errors are retried the way the pipeline does (determinate: again; indeterminate: read first),
+/// so a store behind [`super::FaultyStore`] must pass as well, as long as no write is late.
 pub async fn checkpoint_store(store: &dyn CheckpointStore) {
     let (zero, one) = (PartitionId::from("0"), PartitionId::from("one/../weird"));
     let (ann, ben) = (OwnerId::from("ann"), OwnerId::from("ben"));

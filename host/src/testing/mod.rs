@@ -1,9 +1,10 @@
-//! Everything a pipeline needs, in memory and under the test's control: for this crate's tests and for those who embed it.
+//! Everything a pipeline needs, in memory and under the test's control: for this crate's tests and for those who embed
+//! it.
 //!
 //! - [`MemoryHub`]: a hub that is written to while it is read, grows partitions, and breaks its links on demand.
 //! - [`MemoryStore`], [`MemorySink`]: where checkpoints and outputs go; a sink can be corked.
-//! - [`FaultyStore`], [`FaultySink`], [`FaultySource`]: seeded wrappers around any of their kind, with "done, but reported as failed" among
-//!   the faults.
+//! - [`FaultyStore`], [`FaultySink`], [`FaultySource`]: seeded wrappers around any of their kind, with "done, but
+//!   reported as failed" among the faults.
 //! - [`conformance`]: what every checkpoint store must do, as a function to be called with yours.
 
 pub mod conformance;

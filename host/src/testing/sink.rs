@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use crate::model::Output;
 use crate::seams::{Sink, SinkError};
 
-/// A sink that records what it accepts. It can be corked: then it accepts nothing and answers nothing. Clones are the same sink.
+/// A sink that records what it accepts. It can be corked: then it accepts nothing and answers nothing. Clones are the
+/// same sink.
 #[derive(Clone, Debug)]
 pub struct MemorySink {
     inner: Arc<Mutex<Inner>>,

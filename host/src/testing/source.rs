@@ -31,6 +31,7 @@ struct Partition {
     faults: VecDeque<Fault>,
     opens: Vec<StartPosition>,
     attached: usize,
+    detached: usize,
 }
 
 /// What goes wrong with one partition's next links; faults are used up in the order they were added.
@@ -108,6 +109,11 @@ impl MemoryHub {
     /// How many receivers are attached to a partition now.
     pub fn attached(&self, partition: &str) -> usize {
         self.partitions_mut().get(&PartitionId::from(partition)).map_or(0, |p| p.attached)
+    }
+
+    /// How many receivers of a partition were closed, as they all should be in the end, rather than just dropped.
+    pub fn detached(&self, partition: &str) -> usize {
+        self.partitions_mut().get(&PartitionId::from(partition)).map_or(0, |p| p.detached)
     }
 
     fn change<T>(&self, partition: &str, change: impl FnOnce(&mut Partition) -> T) -> Option<T> {
@@ -237,7 +243,11 @@ impl PartitionReceiver for Receiver {
         }
     }
 
-    async fn close(self: Box<Self>) {}
+    async fn close(self: Box<Self>) {
+        if let Some(p) = self.hub.partitions_mut().get_mut(&self.partition) {
+            p.detached += 1;
+        }
+    }
 }
 
 impl Drop for Receiver {
