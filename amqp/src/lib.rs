@@ -22,3 +22,6 @@ pub mod frame;
 pub mod message;
 pub mod performative;
 pub mod wire;
+
+#[doc(hidden)]
+pub mod testing;

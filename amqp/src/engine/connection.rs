@@ -204,6 +204,7 @@ impl Connection {
         let mut reader = Reader::new(&frame.body);
         let performative = Performative::decode(&mut reader)
             .map_err(|e| AmqpError::new(condition::DECODE_ERROR, format!("frame on channel {}: {e}", frame.channel)))?;
+        let consumed = frame.body.len() - reader.rest().len();
         if matches!(self.phase, Phase::Closing) && !matches!(performative, Performative::Close(_)) {
             if let Performative::Open(open) = performative {
                 self.accept_limits(&open);
@@ -231,8 +232,7 @@ impl Connection {
             // A session that we ended hears nothing but its end.
             _ if self.sessions.get(session).is_none_or(Session::is_ending) => {}
             Performative::Transfer(transfer) => {
-                let consumed = frame.body.len() - reader.rest().len();
-                let mut payload = frame.body.clone();
+                let mut payload = frame.body;
                 payload.advance(consumed);
                 self.on_transfer(session, &transfer, payload);
             }

@@ -77,17 +77,17 @@ impl<'a> Properties<'a> {
         let properties = Self {
             message_id: fields.next()?.map(ValueRef::read).transpose()?,
             user_id: fields.next()?.map(Reader::binary).transpose()?,
-            to: fields.next()?.map(Reader::string).transpose()?,
-            subject: fields.next()?.map(Reader::string).transpose()?,
-            reply_to: fields.next()?.map(Reader::string).transpose()?,
+            to: fields.next()?.map(Reader::text).transpose()?,
+            subject: fields.next()?.map(Reader::text).transpose()?,
+            reply_to: fields.next()?.map(Reader::text).transpose()?,
             correlation_id: fields.next()?.map(ValueRef::read).transpose()?,
-            content_type: fields.next()?.map(Reader::symbol).transpose()?,
-            content_encoding: fields.next()?.map(Reader::symbol).transpose()?,
+            content_type: fields.next()?.map(Reader::text).transpose()?,
+            content_encoding: fields.next()?.map(Reader::text).transpose()?,
             absolute_expiry_time: fields.next()?.map(Reader::timestamp).transpose()?,
             creation_time: fields.next()?.map(Reader::timestamp).transpose()?,
-            group_id: fields.next()?.map(Reader::string).transpose()?,
+            group_id: fields.next()?.map(Reader::text).transpose()?,
             group_sequence: fields.next()?.map(Reader::uint).transpose()?,
-            reply_to_group_id: fields.next()?.map(Reader::string).transpose()?,
+            reply_to_group_id: fields.next()?.map(Reader::text).transpose()?,
         };
         fields.finish()?;
         Ok(properties)

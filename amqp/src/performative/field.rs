@@ -55,7 +55,7 @@ plain! { bool: boolean / boolean, u8: ubyte / ubyte, u16: ushort / ushort, u32: 
 
 impl Field for String {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.string().map(str::to_owned)
+        reader.text().map(str::to_owned)
     }
     fn encode(&self, w: &mut Writer<'_>) {
         w.string(self);

@@ -334,6 +334,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a string, or a symbol from a peer that does not tell them apart.
+    ///
+    /// # Errors
+    /// If the next value is neither.
+    pub fn text(&mut self) -> Result<&'a str, DecodeError> {
+        match self.peek()? {
+            code::SYMBOL8 | code::SYMBOL32 => self.symbol(),
+            _ => self.string(),
+        }
+    }
+
     /// Reads a binary.
     ///
     /// # Errors

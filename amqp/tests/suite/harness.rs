@@ -70,6 +70,10 @@ impl Pair {
         }
     }
 
+    pub(crate) fn pump_events(&mut self) {
+        self.collect();
+    }
+
     fn collect(&mut self) {
         self.at_client.extend(std::iter::from_fn(|| self.client.next_event()));
         self.at_server.extend(std::iter::from_fn(|| self.server.next_event()));

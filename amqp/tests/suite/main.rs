@@ -5,6 +5,7 @@ mod engine_lifecycle;
 mod engine_links;
 mod engine_transfer;
 mod engine_violations;
+mod fuzzing;
 mod harness;
 mod messages;
 mod round_trips;
