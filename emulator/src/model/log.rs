@@ -191,3 +191,83 @@ impl Log {
         self.blocks.front().map_or(self.next, |block| block.first)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::model::Incoming;
+
+    /// Blocks of these sizes, taken in at 1000, 2000, … milliseconds.
+    fn log(sizes: &[usize], retention: Retention) -> Log {
+        let mut log = Log::new(retention);
+        for (at, size) in (1..).zip(sizes) {
+            let (first, offset, time) = log.ends(at * 1000);
+            let event = Incoming { tail: vec![0; 50].into(), ..Incoming::default() };
+            assert!(log.push(Arc::new(Block::encode(first, offset, time, &vec![event; *size]))));
+        }
+        log
+    }
+
+    fn read(log: &Log, from: i64, events: usize) -> Vec<i64> {
+        let mut runs = Vec::new();
+        log.read(from, events, &mut runs);
+        runs.iter().flat_map(|run| (run.from..run.to).map(|at| run.block.first + at as i64)).collect()
+    }
+
+    #[test]
+    fn reads_cross_blocks_and_stop_at_the_end() {
+        let log = log(&[1, 3, 2], Retention::default());
+        assert_eq!(read(&log, 0, 100), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(read(&log, 2, 3), [2, 3, 4]);
+        assert_eq!(read(&log, 5, 1), [5]);
+        assert_eq!(read(&log, 6, 10), []);
+        assert_eq!(read(&log, -5, 1), [0]);
+        assert_eq!(read(&log, i64::MAX, 1), []);
+        assert_eq!(read(&log, i64::MIN, 1), [0]);
+    }
+
+    #[test]
+    fn every_start_position_finds_its_event() {
+        let log = log(&[2, 3, 2], Retention::default());
+        let offset = |sequence: i64| {
+            let block = log.blocks().find(|block| block.next() > sequence).expect("the block");
+            block.offset_of(usize::try_from(sequence - block.first).expect("an index"))
+        };
+        for sequence in 0..7 {
+            let from = |inclusive| StartPosition::Sequence { sequence, inclusive };
+            assert_eq!((log.resolve(&from(true)), log.resolve(&from(false))), (sequence, sequence + 1));
+            let from = |inclusive| StartPosition::Offset { offset: offset(sequence), inclusive };
+            assert_eq!((log.resolve(&from(true)), log.resolve(&from(false))), (sequence, sequence + 1));
+            assert_ne!(offset(sequence), sequence);
+        }
+        for (ms, inclusive, first) in
+            [(0, false, 0), (1000, true, 0), (1000, false, 2), (1500, true, 2), (2000, false, 5), (3000, false, 7)]
+        {
+            assert_eq!(log.resolve(&StartPosition::EnqueuedTime { ms, inclusive }), first, "{ms} {inclusive}");
+        }
+        assert_eq!(log.resolve(&StartPosition::Earliest), 0);
+        assert_eq!(log.resolve(&StartPosition::Latest), 7);
+        assert_eq!(log.resolve(&StartPosition::Sequence { sequence: i64::MAX, inclusive: false }), i64::MAX);
+    }
+
+    #[test]
+    fn retention_drops_old_blocks_and_keeps_positions() {
+        let mut log = log(&[2, 3, 2], Retention { age_ms: 1500, ..Retention::default() });
+        assert_eq!(log.expire(3000), 2);
+        assert_eq!(log.resolve(&StartPosition::Sequence { sequence: 0, inclusive: true }), 2);
+        assert_eq!(read(&log, 0, 2), [2, 3]);
+        assert_eq!(log.expire(10_000), 7);
+        let state = log.state();
+        assert!(state.is_empty() && state.bytes == 0);
+        assert_eq!((state.begin, state.last, state.last_enqueued_ms), (7, 6, Some(3000)));
+        assert_eq!(log.ends(0), (7, log.next_offset, 3000), "time does not run backwards");
+    }
+
+    #[test]
+    fn the_newest_block_stays_however_large() {
+        let mut log = log(&[1, 100], Retention { bytes: 10, ..Retention::default() });
+        assert_eq!(log.expire(2000), 1);
+        assert_eq!(log.state().last, 100);
+    }
+}

@@ -10,8 +10,10 @@ use crate::store::StoreError;
 pub(crate) const SERVER_BUSY: Symbol = Symbol::from_static("com.microsoft:server-busy");
 const ARGUMENT_OUT_OF_RANGE: Symbol = Symbol::from_static("com.microsoft:argument-out-of-range");
 
-pub(crate) fn not_found(what: impl std::fmt::Display) -> AmqpError {
-    AmqpError::new(condition::NOT_FOUND, what.to_string())
+/// The wording is the service's: the JavaScript SDK tells a missing entity from other failures by it.
+pub(crate) fn not_found(entity: &str, why: impl std::fmt::Display) -> AmqpError {
+    let entity: String = entity.chars().take(300).collect();
+    AmqpError::new(condition::NOT_FOUND, format!("The messaging entity '{entity}' could not be found: {why}."))
 }
 
 pub(crate) fn out_of_range(what: impl std::fmt::Display) -> AmqpError {

@@ -218,14 +218,8 @@ impl Peer {
     }
 
     fn attach(&mut self, session: SessionId, link: LinkId, attach: Attach, now: Instant) {
-        // The client's role: a receiver names a source, a sender a target.
-        let address = match attach.role {
-            End::Receiver => attach.source.as_ref().and_then(|source| source.address.as_deref()),
-            End::Sender => attach.target.as_ref().and_then(|target| target.address.as_deref()),
-        };
-        let node = address.and_then(Node::parse);
-        let number = self.namespace.next_id();
-        let request = Request { session, link, number, attach };
+        let request = Request { session, link, number: self.namespace.next_id(), attach };
+        let node = request.address().and_then(Node::parse);
         let outcome = match (request.attach.role, node) {
             (End::Receiver, Some(Node::Egress { hub, group, partition })) => {
                 self.attach_receiver(request, &hub, &group, &partition, now)
@@ -235,11 +229,11 @@ impl Peer {
             }
             (_, Some(Node::Cbs)) => self.attach_service(request, Service::Cbs),
             (_, Some(Node::Management)) => self.attach_service(request, Service::Management),
-            _ => Err(errors::not_found(format_args!(
-                "there is nothing at {:?}; an event hub is sent to at <hub> or <hub>/Partitions/<n>, and received from at \
+            _ => Err(errors::not_found(
+                request.address().unwrap_or_default(),
+                "events are sent to <hub> or <hub>/Partitions/<n>, and received from \
                  <hub>/ConsumerGroups/<group>/Partitions/<n>",
-                request.attach_address().unwrap_or_default().chars().take(300).collect::<String>()
-            ))),
+            )),
         };
         if let Err(error) = outcome {
             tracing::debug!(connection = self.client.id, %error, "link refused");
@@ -347,10 +341,12 @@ pub(super) struct Request {
 }
 
 impl Request {
-    fn attach_address(&self) -> Option<&str> {
-        let source = self.attach.source.as_ref().and_then(|source| source.address.as_deref());
-        let target = self.attach.target.as_ref().and_then(|target| target.address.as_deref());
-        if self.attach.role == End::Receiver { source } else { target }
+    /// What the client wants to be attached to: a receiver names a source, a sender a target.
+    fn address(&self) -> Option<&str> {
+        match self.attach.role {
+            End::Receiver => self.attach.source.as_ref()?.address.as_deref(),
+            End::Sender => self.attach.target.as_ref()?.address.as_deref(),
+        }
     }
 }
 

@@ -54,12 +54,12 @@ impl Peer {
         partition: &str,
         now: Instant,
     ) -> Result<(), AmqpError> {
-        let hub = self.namespace.hub(hub).map_err(errors::not_found)?;
+        let hub = self.namespace.hub(hub).map_err(|why| errors::not_found(hub, why))?;
         if !hub.groups.has(group) {
-            return Err(errors::not_found(format_args!(
-                "the event hub {:?} has no consumer group {group:?}",
-                hub.name
-            )));
+            return Err(errors::not_found(
+                group,
+                format_args!("the event hub {:?} has no such consumer group", hub.name),
+            ));
         }
         let partition = hub.partition(partition).ok_or_else(|| no_partition(&hub, partition))?;
         let start = start_position(&request.attach)?;

@@ -109,7 +109,7 @@ impl Peer {
             tracing::debug!(connection = self.client.id, ?service, reply_to = ?asked.reply_to, "nobody reads the answer");
             return;
         };
-        let message = answer.encode(service, &asked);
+        let message = answer.encode(&asked);
         match strike {
             Some(strike) => self.later(now + strike.delay, Due::Reply(link, message)),
             None => self.reply(link, message),
@@ -164,7 +164,7 @@ impl Peer {
         };
         let hub = match self.namespace.hub(name) {
             Ok(hub) => hub,
-            Err(error) => return Answer::refused(404, &errors::not_found(error)),
+            Err(why) => return Answer::refused(404, &errors::not_found(name, why)),
         };
         let kind = asked.text("type").unwrap_or_default();
         let mut body = Map::new();
@@ -254,14 +254,12 @@ impl Asked {
 
 impl Answer {
     /// The message: correlation id, status under both spellings that clients look for, and the body as a value.
-    fn encode(self, service: Service, asked: &Asked) -> Bytes {
+    fn encode(self, asked: &Asked) -> Bytes {
         let mut properties = Map::new();
         properties.insert("status-code", self.status);
         properties.insert("status-description", self.description.clone());
-        if service == Service::Cbs {
-            properties.insert("statusCode", self.status);
-            properties.insert("statusDescription", self.description);
-        }
+        properties.insert("statusCode", self.status);
+        properties.insert("statusDescription", self.description);
         if let Some(condition) = self.condition {
             properties.insert("error-condition", Value::Symbol(condition.into()));
             properties.insert("errorCondition", Value::Symbol(condition.into()));

@@ -49,7 +49,7 @@ impl Peer {
         partition: Option<&str>,
         now: Instant,
     ) -> Result<(), AmqpError> {
-        let hub = self.namespace.hub(hub).map_err(errors::not_found)?;
+        let hub = self.namespace.hub(hub).map_err(|why| errors::not_found(hub, why))?;
         let partition = match partition {
             Some(name) => Some(hub.partition(name).ok_or_else(|| no_partition(&hub, name))?),
             None => None,
@@ -120,7 +120,10 @@ impl Peer {
         }
         let partition = match &sender.partition {
             Some(partition) => Arc::clone(partition),
-            None => sender.hub.route(key.as_deref()).ok_or_else(|| errors::not_found("the hub has no partition"))?,
+            None => sender
+                .hub
+                .route(key.as_deref())
+                .ok_or_else(|| errors::not_found(&sender.hub.name, "it has no partition"))?,
         };
         let scope = Scope { partition: Some(partition.id), ..sender.scope.clone() };
         sent.strike = self.strikes(Moment::Send, &scope, now);
