@@ -221,9 +221,9 @@ mod tests {
         assert_eq!(read(&log, 0, 100), [0, 1, 2, 3, 4, 5]);
         assert_eq!(read(&log, 2, 3), [2, 3, 4]);
         assert_eq!(read(&log, 5, 1), [5]);
-        assert_eq!(read(&log, 6, 10), []);
+        assert!(read(&log, 6, 10).is_empty());
         assert_eq!(read(&log, -5, 1), [0]);
-        assert_eq!(read(&log, i64::MAX, 1), []);
+        assert!(read(&log, i64::MAX, 1).is_empty());
         assert_eq!(read(&log, i64::MIN, 1), [0]);
     }
 

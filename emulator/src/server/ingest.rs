@@ -22,9 +22,6 @@ pub(crate) enum BadMessage {
     NotABatch,
 }
 
-/// The message format of a batch.
-pub(crate) const BATCH_FORMAT: u32 = 0x8001_3700;
-
 const HEADER: u64 = 0x70;
 const DELIVERY_ANNOTATIONS: u64 = 0x71;
 const MESSAGE_ANNOTATIONS: u64 = 0x72;

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use weir_amqp::engine::{Delivery, LinkId, SendOptions};
+use weir_amqp::message::{Message, MessageParts, OwnedProperties};
 use weir_amqp::performative::{AmqpError, Attach, DeliveryState, Role as End, condition};
-use weir_amqp::wire::{Array, DecodeError, Descriptor, Map, Reader, Value, Writer};
+use weir_amqp::wire::{Array, DecodeError, Map, Value};
 
 use super::errors;
 use super::peer::{Due, Kind, Peer, Request, done};
@@ -209,37 +210,24 @@ fn hub_of_audience(audience: &str) -> Option<String> {
 
 /// A request.
 struct Asked {
-    message_id: Value,
+    message_id: Option<Value>,
     reply_to: Option<String>,
     properties: Map,
 }
 
 impl Asked {
     fn read(payload: &Bytes) -> Result<Self, DecodeError> {
-        let mut asked = Self { message_id: Value::Null, reply_to: None, properties: Map::new() };
-        let mut reader = Reader::new(payload);
-        while !reader.is_empty() {
-            match reader.descriptor()? {
-                Descriptor::Code(0x73) => {
-                    let mut fields = reader.list()?.items;
-                    // message-id, user-id, to, subject, reply-to
-                    for field in 0..5 {
-                        if fields.is_empty() {
-                            break;
-                        }
-                        let value = fields.raw()?;
-                        match field {
-                            0 => asked.message_id = value.to_value()?,
-                            4 => asked.reply_to = value.to_value()?.as_str().map(str::to_owned),
-                            _ => {}
-                        }
-                    }
-                }
-                Descriptor::Code(0x74) => asked.properties = Map::decode(&mut reader)?,
-                _ => reader.skip()?,
-            }
-        }
-        Ok(asked)
+        let message = Message::parse(payload.clone())?;
+        let properties = message.properties()?.unwrap_or_default();
+        Ok(Self {
+            message_id: properties.message_id.map(|id| id.to_value()).transpose()?,
+            reply_to: properties.reply_to.map(str::to_owned),
+            properties: message
+                .application_properties()
+                .map(|entries| entries.to_map())
+                .transpose()?
+                .unwrap_or_default(),
+        })
     }
 
     fn text(&self, key: &str) -> Option<&str> {
@@ -264,18 +252,11 @@ impl Answer {
             properties.insert("error-condition", Value::Symbol(condition.into()));
             properties.insert("errorCondition", Value::Symbol(condition.into()));
         }
-        let mut out = BytesMut::new();
-        let mut writer = Writer::new(&mut out);
-        writer.descriptor(0x73);
-        let list = writer.begin_list();
-        // message-id, user-id, to, subject, reply-to, correlation-id
-        (0..5).for_each(|_| writer.null());
-        asked.message_id.encode(&mut writer);
-        writer.end_list(list, 6);
-        writer.descriptor(0x74);
-        properties.encode(&mut writer);
-        writer.descriptor(0x77);
-        self.body.encode(&mut writer);
-        out.freeze()
+        MessageParts {
+            properties: OwnedProperties { correlation_id: asked.message_id.clone(), ..Default::default() },
+            application_properties: properties,
+            ..MessageParts::value(Value::Map(self.body))
+        }
+        .encode()
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use weir_amqp::engine::{Delivery, LinkId, SessionId};
+use weir_amqp::message::BATCH_FORMAT;
 use weir_amqp::performative::{AmqpError, Attach, DeliveryState, Role as End, condition};
 
 use super::peer::{Due, Kind, Peer, Request, done};
@@ -108,7 +109,7 @@ impl Peer {
     fn store(&mut self, delivery: &Delivery, mut sent: Sent, now: Instant) -> Result<(), AmqpError> {
         let Some(Kind::Sender(sender)) = self.links.get(&delivery.link).map(|link| &link.kind) else { return Ok(()) };
         let bad = |error: ingest::BadMessage| AmqpError::new(condition::DECODE_ERROR, error.to_string());
-        let (key, events) = if delivery.message_format == ingest::BATCH_FORMAT {
+        let (key, events) = if delivery.message_format == BATCH_FORMAT {
             let (key, events) = ingest::batch(&delivery.payload).map_err(bad)?;
             (key.or_else(|| events.first().and_then(|event| event.key.clone())), events)
         } else {
