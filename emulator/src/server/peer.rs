@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use weir_amqp::engine::{Connection, ConnectionConfig, Event, LinkId, Output, ServerSasl, SessionId};
 use weir_amqp::performative::{AmqpError, Attach, DeliveryState, Role as End, condition};
+use weir_amqp::wire::Symbol;
 
 use super::address::Node;
 use super::receivers::Receiver;
@@ -80,8 +81,8 @@ impl Peer {
         config.idle_timeout = Some(IDLE);
         // What is assembled from several frames; a link's own limit refuses larger messages.
         config.max_delivery_size = MAX_MESSAGE_BYTES as usize;
-        config.properties.insert("product", "weir-emulator");
-        config.properties.insert("version", env!("CARGO_PKG_VERSION"));
+        config.properties.insert(Symbol::from_static("product"), "weir-emulator");
+        config.properties.insert(Symbol::from_static("version"), env!("CARGO_PKG_VERSION"));
         let sasl = ServerSasl::accept_all(["MSSBCBS", "ANONYMOUS", "PLAIN", "EXTERNAL"]);
         let wake: Arc<dyn Wake> = Arc::clone(&client) as _;
         Self {
