@@ -60,6 +60,7 @@ pub(crate) enum Width {
     Sized32,
 }
 
+#[inline]
 pub(crate) fn width(code: u8) -> Result<Width, DecodeError> {
     Ok(match code >> 4 {
         0x4 => Width::Fixed(0),

@@ -90,6 +90,7 @@ impl<'a> ValueRef<'a> {
     ///
     /// # Errors
     /// If it is not valid.
+    #[inline]
     pub fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let code = reader.peek()?;
         if code == code::DESCRIBED || code == code::LIST0 || code >= 0xc0 {
@@ -100,6 +101,7 @@ impl<'a> ValueRef<'a> {
     }
 
     /// Reads the part behind the format code of a primitive that is no compound.
+    #[inline]
     pub(crate) fn read_body(code: u8, r: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(match code {
             code::NULL => Self::Null,

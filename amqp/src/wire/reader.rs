@@ -127,6 +127,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// If the value does not fit into what is left.
+    #[inline]
     pub fn skip(&mut self) -> Result<(), DecodeError> {
         let mut values = 1usize;
         while values > 0 {
@@ -378,8 +379,8 @@ pub(crate) fn boolean(byte: u8) -> Result<bool, DecodeError> {
 }
 
 pub(crate) fn symbol(bytes: &[u8]) -> Result<&str, DecodeError> {
-    if !bytes.is_ascii() {
-        return Err(DecodeError::Text { what: "symbol" });
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => Ok(text),
+        _ => Err(DecodeError::Text { what: "symbol" }),
     }
-    std::str::from_utf8(bytes).map_err(|_| DecodeError::Text { what: "symbol" })
 }
