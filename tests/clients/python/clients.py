@@ -1,7 +1,6 @@
 """The official client, bound to the namespace."""
 
 from azure.eventhub import EventData, EventHubConsumerClient, EventHubProducerClient
-
 from harness import Reader, connection_string, control
 
 

@@ -2,11 +2,10 @@
 
 import uuid
 
+from harness import ENDPOINT, PATIENCE, case, equal, main, new_hub, raises
 from proton import Delivery, Described, Message, symbol, timestamp, ubyte, uint, ulong
 from proton.reactor import AtMostOnce, Filter
 from proton.utils import BlockingConnection, LinkDetached, SendException
-
-from harness import ENDPOINT, PATIENCE, case, equal, main, new_hub, raises
 
 URL = f"amqp://{ENDPOINT}"
 
@@ -37,8 +36,8 @@ def read(hub, count, options=None, credit=10):
     receiver = connection.create_receiver(address(hub), credit=credit, options=options)
     received = []
     for _ in range(count):
+        # The namespace sends settled, as the service does: there is nothing to accept.
         received.append(receiver.receive(timeout=PATIENCE))
-        receiver.accept()
     connection.close()
     return received
 
@@ -74,12 +73,14 @@ def values_of_every_type():
         "timestamp": timestamp(1_700_000_000_123),
         "uuid": uuid.UUID(int=2**127),
     }
-    publish(hub, Message(body="x", properties=values), *(Message(body=value) for value in values.values()))
-    received = read(hub, 1 + len(values), credit=100)
+    # A body of null is no body to proton, and no message to the standard.
+    bodies = {name: value for name, value in values.items() if value is not None}
+    publish(hub, Message(body="x", properties=values), *(Message(body=value) for value in bodies.values()))
+    received = read(hub, 1 + len(bodies), credit=100)
     equal(received[0].properties, values)
-    for message, (name, value) in zip(received[1:], values.items()):
-        equal(message.body, value, name)
-        equal(type(message.body), type(Message(body=value).body), name)
+    for message, (name, value) in zip(received[1:], bodies.items()):
+        body = bytes(message.body) if isinstance(message.body, memoryview) else message.body
+        equal((type(body), body), (type(value), value), name)
 
 
 @case
@@ -123,10 +124,9 @@ def credit_is_honoured():
     receiver.flow(3)
     for number in range(3):
         equal(receiver.receive(timeout=PATIENCE).body, number)
-        receiver.accept()
     equal(receiver.link.credit, 0)
     # No event goes out without credit: a drained round trip on the same connection would bring it.
-    connection.create_sender(hub).send(Message(body="round trip"))
+    connection.create_sender(hub, name="another").send(Message(body="round trip"))
     equal(len(receiver.fetcher.incoming), 0)
     receiver.flow(2)
     equal([receiver.receive(timeout=PATIENCE).body for _ in range(2)], [3, 4])
@@ -139,7 +139,7 @@ def settled_sends_arrive():
     connection = connect()
     sender = connection.create_sender(hub, options=AtMostOnce())
     sender.send(Message(body="settled"))
-    connection.create_sender(hub).send(Message(body="answered"))
+    connection.create_sender(hub, name="answered").send(Message(body="answered"))
     connection.close()
     equal(sorted(message.body for message in read(hub, 2)), ["answered", "settled"])
 
@@ -154,7 +154,7 @@ def what_is_refused_says_why():
     sender = connection.create_sender(hub)
     raises((SendException, LinkDetached), sender.send, Message(body=b"x" * 1_200_000))
     # The connection survives all of it.
-    connection.create_sender(hub).send(Message(body="fine"))
+    connection.create_sender(hub, name="last").send(Message(body="fine"))
     connection.close()
     equal(read(hub, 1)[0].body, "fine")
 

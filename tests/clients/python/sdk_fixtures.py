@@ -3,15 +3,15 @@
 import functools
 import time
 
+import harness
 import pytest
 from azure.core.credentials import AccessToken
 from azure.eventhub import EventHubProducerClient
+from azure.eventhub._configuration import Configuration
 from azure.eventhub._pyamqp import ReceiveClient
 from azure.eventhub._pyamqp import client as pyamqp
 from azure.eventhub._pyamqp.aio import _client_async as pyamqp_async
 from azure.eventhub._pyamqp.authentication import SASTokenAuth
-
-import harness
 
 PARTITIONS = 2
 
@@ -66,12 +66,12 @@ def credential(is_async=False, **_options):
 
 @pytest.fixture(autouse=True)
 def without_tls(monkeypatch):
-    """Some tests make low-level clients themselves, and those default to TLS."""
-    for owner in pyamqp.AMQPClient, pyamqp_async.AMQPClientAsync:
+    """Some tests make clients without the options of the fixture below; TLS is the default then."""
+    for owner in Configuration, pyamqp.AMQPClient, pyamqp_async.AMQPClientAsync:
         original = owner.__init__
 
-        def plain(self, hostname, *args, _original=original, **options):
-            _original(self, hostname, *args, **{"use_tls": False, **options})
+        def plain(self, *args, _original=original, **options):
+            _original(self, *args, **{"use_tls": False, **options})
 
         monkeypatch.setattr(owner, "__init__", plain)
 

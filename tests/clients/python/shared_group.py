@@ -7,7 +7,6 @@ import uuid
 
 from azure.eventhub import EventData, EventHubConsumerClient, EventHubProducerClient
 from azure.eventhub.extensions.checkpointstoreblob import BlobCheckpointStore
-
 from harness import case, connection_string, equal, main, new_hub, wait_for
 
 # The account and key that every Azurite has.

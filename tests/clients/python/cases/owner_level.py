@@ -1,7 +1,6 @@
 """Who may read a partition, and who takes it from whom."""
 
 from azure.eventhub.exceptions import EventHubError
-
 from clients import bodies, consumer, numbered, send
 from harness import Reader, case, equal, new_hub
 

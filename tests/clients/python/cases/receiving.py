@@ -5,7 +5,6 @@ import threading
 
 from azure.eventhub import EventData
 from azure.eventhub.exceptions import AuthenticationError, ConnectError, EventHubError
-
 from clients import bodies, consumer, numbered, producer, read, receivers, send
 from harness import Reader, case, equal, new_hub, wait_for
 
