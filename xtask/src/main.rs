@@ -15,7 +15,7 @@ mod test;
 use std::env;
 use std::process::ExitCode;
 
-use process::{Failure, Outcome, Workspace, cargo};
+use process::{Failure, Outcome, Workspace, build};
 
 const HELP: &str = "\
 The commands of this repository. Each does its own set-up.
@@ -87,7 +87,7 @@ fn demo(rest: &[String]) -> Outcome<()> {
     prerequisites::wasm_target(&workspace)?;
     let guests = guests::build(&workspace)?;
     process::step("Building the host and the demo (several minutes the first time, seconds after)");
-    cargo(&workspace).args(["build", "-p", "weir-demo"]).run("the errors above say what does not compile")?;
+    build(&workspace, "weir-demo")?;
     let delays = guests.iter().find(|guest| guest.file_stem().is_some_and(|name| name == "delays"));
     let delays = delays.ok_or_else(|| {
         Failure::new(

@@ -158,3 +158,8 @@ impl Drop for Server {
 pub(crate) fn cargo(workspace: &Workspace) -> Run {
     Run::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), workspace)
 }
+
+/// Builds a binary as the tests do: with `--workspace`, so that dependencies get the same features and are not built twice.
+pub(crate) fn build(workspace: &Workspace, binary: &str) -> Outcome<()> {
+    cargo(workspace).args(["build", "--workspace", "--bin", binary]).run("the errors above say what does not compile")
+}

@@ -138,6 +138,8 @@ impl Namespace {
         let mut addresses = Vec::new();
         let (server, addresses) = Run::new(workspace.binary("weir"), workspace)
             .args(["emulator", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"])
+            // Suites make their own hubs; the command wants one to begin with.
+            .args(["--hub", "spare:1"])
             .serve(|line| {
                 addresses.extend(local_address(line));
                 addresses.dedup();

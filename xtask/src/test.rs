@@ -6,7 +6,7 @@
 use crate::clients;
 use crate::guests;
 use crate::prerequisites;
-use crate::process::{Failure, Outcome, Workspace, cargo, step};
+use crate::process::{Failure, Outcome, Workspace, build, cargo, step};
 use crate::suites;
 
 /// How many passed, and what failed.
@@ -50,9 +50,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome<()> {
     }
     if let Some((names, javascript, python)) = clients {
         step("Building the weir command");
-        cargo(&workspace)
-            .args(["build", "-p", "weir-host", "--bin", "weir"])
-            .run("the errors above say what does not compile")?;
+        build(&workspace, "weir")?;
         count.add(&suites::run(&workspace, &javascript, &python, names)?);
     }
     println!("\n{} passed, {} failed", count.passed, count.failed);
