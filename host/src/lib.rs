@@ -20,6 +20,9 @@ pub mod batch;
 mod budget;
 pub mod checkpoint;
 mod claim;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 pub mod config;
 mod coordinator;
 mod dispatch;

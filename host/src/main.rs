@@ -1,2 +1,5 @@
-//! stub
-fn main() {}
+//! The `weir` command.
+
+fn main() -> std::process::ExitCode {
+    weir_host::cli::main()
+}

@@ -1,4 +1,5 @@
 //! Stories over the real pieces, one binary: each module is a theme.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects by failing")]
 
+mod cli;
 mod wasm;

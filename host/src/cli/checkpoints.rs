@@ -1,0 +1,152 @@
+//! `weir checkpoints`: how far each partition is. Reads without the lock, so it works beside a running host.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::hub::namespace;
+use super::wire::scope;
+use super::{print_line, summary};
+use crate::azure::Timeouts;
+use crate::config::{Config, ProcessorConfig};
+use crate::local::DirectoryStore;
+use crate::model::{PartitionId, PartitionInfo};
+use crate::seams::{CheckpointStore as _, EventSource as _, PartitionRecord};
+
+/// Show per partition the checkpoint, what was last enqueued, and the lag
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir checkpoints weir.toml
+  weir checkpoints weir.toml --json | jq '.[].partitions[].lag'
+
+Works while `weir run` is running. The lag counts events that are enqueued, but not covered by the checkpoint. When a namespace can't be
+reached, the checkpoints are shown without it, and the exit code is 1.")]
+pub(crate) struct CheckpointsArgs {
+    /// The configuration
+    #[arg(value_name = "WEIR.TOML", default_value = "weir.toml")]
+    config: PathBuf,
+    /// Print an array of processors as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is known of a processor.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Progress {
+    processor: String,
+    namespace: String,
+    event_hub: String,
+    consumer_group: String,
+    /// Why some of it is missing.
+    problem: Option<String>,
+    partitions: Vec<Partition>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Partition {
+    partition: String,
+    checkpoint: Option<i64>,
+    offset: Option<String>,
+    owner: Option<String>,
+    generation: Option<u64>,
+    first_retained: Option<i64>,
+    last_enqueued: Option<i64>,
+    lag: Option<u64>,
+}
+
+pub(crate) async fn checkpoints(args: CheckpointsArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.config)?;
+    let mut all = vec![];
+    for processor in &config.processors {
+        all.push(progress(&config, processor).await?);
+    }
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&all).map_err(|error| Failure::failed(format!("can't print: {error}")))?,
+        false => table(&all),
+    };
+    print_line(&text)?;
+    let problems: Vec<_> =
+        all.iter().filter_map(|p| Some(format!("processor `{}`: {}", p.processor, p.problem.as_ref()?))).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Failure::failed(problems.join("\n"))) }
+}
+
+async fn progress(config: &Config, processor: &ProcessorConfig) -> Result<Progress, Failure> {
+    let scope = scope(processor);
+    let store = DirectoryStore::read_only(&config.checkpoints, scope.clone());
+    let records = store.list().await.map_err(|error| {
+        Failure::failed(format!("can't read the checkpoints of processor `{}`: {error}", processor.name))
+    })?;
+    let (infos, problem) = match enqueued(processor).await {
+        Ok(infos) => (infos, None),
+        Err(why) => (BTreeMap::new(), Some(why)),
+    };
+    let mut records: BTreeMap<_, _> = records.into_iter().map(|record| (record.partition.clone(), record)).collect();
+    let mut ids: Vec<_> = infos.keys().chain(records.keys()).cloned().collect();
+    ids.sort_by_key(|id| (id.as_str().len(), id.clone()));
+    ids.dedup();
+    let partitions = ids.iter().map(|id| partition(id, records.remove(id), infos.get(id))).collect();
+    Ok(Progress {
+        processor: processor.name.to_string(),
+        namespace: scope.namespace,
+        event_hub: scope.event_hub,
+        consumer_group: scope.consumer_group,
+        problem,
+        partitions,
+    })
+}
+
+/// What the hub says, in seconds or not at all.
+async fn enqueued(processor: &ProcessorConfig) -> Result<BTreeMap<PartitionId, PartitionInfo>, String> {
+    let hubs = namespace(&processor.namespace).map_err(|error| error.to_string())?;
+    let timeouts = Timeouts { manage: Duration::from_secs(10), ..Timeouts::default() };
+    let source = hubs.source(&processor.event_hub, &processor.consumer_group, timeouts);
+    let failed = |error| format!("what was last enqueued is not known: {error}");
+    let mut infos = BTreeMap::new();
+    for id in source.partitions().await.map_err(failed)? {
+        let info = source.partition_info(&id).await.map_err(failed)?;
+        infos.insert(id, info);
+    }
+    Ok(infos)
+}
+
+fn partition(id: &PartitionId, record: Option<PartitionRecord>, info: Option<&PartitionInfo>) -> Partition {
+    let (ownership, checkpoint) = record.map_or((None, None), |record| (record.ownership, record.checkpoint));
+    let done = checkpoint.as_ref().map(|checkpoint| checkpoint.position.sequence_number);
+    Partition {
+        partition: id.to_string(),
+        checkpoint: done,
+        offset: checkpoint.map(|checkpoint| checkpoint.position.offset.to_string()),
+        generation: ownership.as_ref().map(|ownership| ownership.generation),
+        owner: ownership.and_then(|ownership| Some(ownership.owner?.to_string())),
+        first_retained: info.map(|info| info.beginning_sequence_number),
+        last_enqueued: info.map(|info| info.last_enqueued_sequence_number),
+        lag: info.map(|info| info.lag(done)),
+    }
+}
+
+fn table(all: &[Progress]) -> String {
+    let columns = ["processor", "event hub", "partition", "checkpoint", "last enqueued", "lag", "owner"];
+    let mut table = summary::plain(columns, 2..6);
+    for progress in all {
+        for partition in &progress.partitions {
+            let number = |number: Option<i64>| number.map_or("-".into(), |number| number.to_string());
+            table.add_row([
+                progress.processor.clone(),
+                format!("{}/{}", progress.event_hub, progress.consumer_group),
+                partition.partition.clone(),
+                number(partition.checkpoint),
+                number(partition.last_enqueued),
+                partition.lag.map_or("-".into(), |lag| lag.to_string()),
+                partition.owner.clone().unwrap_or_else(|| "-".into()),
+            ]);
+        }
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,78 @@
+//! The table at the end of a run: every partition, what went through it, where it stands.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::say;
+use crate::status::{HostSnapshot, PartitionSnapshot, State};
+
+const COLUMNS: [&str; 9] =
+    ["processor", "partition", "received", "acknowledged", "rejected", "out", "checkpoint", "lag", "state"];
+
+/// Prints the figures to standard error: a table for people, one object for machines.
+pub(crate) fn show(snapshot: &HostSnapshot, json: bool) {
+    if json {
+        let figures = serde_json::to_string(&snapshot.processors).unwrap_or_default();
+        tracing::info!(processors = figures, "summary");
+    } else {
+        say(table(snapshot));
+    }
+}
+
+/// A table without lines: it is read in logs, too.
+pub(crate) fn plain<const N: usize>(columns: [&str; N], numbers: std::ops::Range<usize>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(columns);
+    for index in numbers {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn table(snapshot: &HostSnapshot) -> String {
+    let mut table = plain(COLUMNS, 1..8);
+    for processor in &snapshot.processors {
+        for partition in &processor.partitions {
+            table.add_row(row(&processor.name, partition));
+        }
+        if let Some(problem) = &processor.problem {
+            table.add_row([&*processor.name, "-", "-", "-", "-", "-", "-", "-", &short(problem)]);
+        }
+    }
+    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+fn row(processor: &str, partition: &PartitionSnapshot) -> [String; 9] {
+    let number = |number: Option<u64>| number.map_or("-".into(), |number| number.to_string());
+    let state = match &partition.state {
+        State::Claiming => "claiming".into(),
+        State::Running => "running".into(),
+        State::Retrying(why) => format!("retrying: {}", short(why)),
+        State::Draining => "draining".into(),
+        State::CaughtUp => "caught up".into(),
+        State::Released => "released".into(),
+        State::Failed(why) => format!("FAILED: {}", short(why)),
+    };
+    [
+        processor.to_owned(),
+        partition.partition.clone(),
+        partition.received.to_string(),
+        partition.acknowledged.to_string(),
+        partition.rejected.to_string(),
+        partition.emitted.to_string(),
+        partition.checkpoint.map_or("-".into(), |checkpoint| checkpoint.to_string()),
+        number(partition.lag()),
+        state,
+    ]
+}
+
+/// The first line, cut: the whole text stands below the table.
+fn short(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}

@@ -1,0 +1,129 @@
+//! The command line itself: that it is consistent, understood, and explains itself.
+#![allow(clippy::unwrap_used, reason = "a test may end at the first surprise")]
+
+use clap::{CommandFactory as _, Parser as _};
+
+use super::{Cli, Command};
+
+const COMMANDS: [&str; 7] = ["run", "dev", "emulator", "send", "tail", "check", "checkpoints"];
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split_whitespace())
+}
+
+#[test]
+fn the_definitions_are_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_explains_itself_with_examples() {
+    let mut cli = Cli::command();
+    let names: Vec<_> = cli.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    assert_eq!(names, COMMANDS);
+    let top = cli.render_long_help().to_string();
+    assert!(top.contains("Exit codes: 0 all went well"), "{top}");
+    for name in COMMANDS {
+        assert!(top.contains(name), "{name} is missing in\n{top}");
+        let command = cli.find_subcommand_mut(name).unwrap();
+        assert!(command.get_about().is_some(), "{name} has no first sentence");
+        let help = command.render_long_help().to_string();
+        assert!(help.contains(&format!("Examples:\n  weir {name}")) || help.contains(" | weir "), "{help}");
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{name} {} has no help", argument.get_id());
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 140), "{help}");
+    }
+}
+
+/// `docs/cli.md`: an introduction and what `--help` says.
+fn reference_page() -> String {
+    let mut page = include_str!("reference.md").to_owned();
+    let mut cli = Cli::command().term_width(100);
+    cli.build();
+    for name in COMMANDS {
+        let help = cli.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+        let help: Vec<_> = help.lines().map(str::trim_end).collect();
+        page.push_str(&format!("\n## `weir {name}`\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+    }
+    page
+}
+
+#[test]
+fn the_reference_page_is_up_to_date() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    if std::env::var_os("WEIR_WRITE_DOCS").is_some() {
+        std::fs::write(&file, reference_page()).unwrap();
+    }
+    let page = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        page == reference_page(),
+        "docs/cli.md differs from `--help`; write it anew with WEIR_WRITE_DOCS=1 cargo test -p weir-host --lib reference_page"
+    );
+}
+
+#[test]
+fn the_command_lines_of_the_documentation_are_understood() {
+    for line in [
+        "weir run weir.toml --until-caught-up",
+        "weir run weir.toml --log-format json --log-level info,weir::guest=debug",
+        "weir --log-level debug run",
+        "weir dev delays.wasm",
+        "weir dev delays.wasm --events in.ndjson --partitions 4 --data ./try --keep-running",
+        "weir dev delays.wasm --config {} --output late --output audit",
+        "weir emulator --listen 127.0.0.1:5672 --hub flights:4 --hub out:2",
+        "weir emulator --listen 127.0.0.1:0 --hub flights:4 --control 127.0.0.1:0 --data d --retention 2h --retention-size 1GiB",
+        "weir send --endpoint amqp://127.0.0.1:5672 --hub flights in.ndjson",
+        "weir send --config weir.toml --processor delays --lines --key UA",
+        "weir send --namespace fleet.servicebus.windows.net --credential cli --hub flights --partition 0 -",
+        "weir tail --config weir.toml --from latest --count 10",
+        "weir tail --endpoint amqp://127.0.0.1:5672 --hub out --from 2026-01-01T00:00:00Z --partition 0 --partition 1",
+        "weir check delays.wasm --json",
+        "weir checkpoints weir.toml --json",
+    ] {
+        if let Err(error) = parse(line) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn wrong_command_lines_are_refused_with_a_hint() {
+    for (line, hint) in [
+        ("weir rnu weir.toml", "'run'"),
+        ("weir run --until-cought-up", "'--until-caught-up'"),
+        ("weir emulator", "--hub <NAME:PARTITIONS>"),
+        ("weir emulator --hub flights:0", "write name:partitions"),
+        ("weir emulator --hub a:1 --retention 5", "has no unit"),
+        ("weir emulator --hub a:1 --retention-size 5M", "is ambiguous"),
+        ("weir dev m.wasm --keep-running", "--events"),
+        ("weir dev m.wasm --partitions 0", "0 is not in 1..=1024"),
+        ("weir tail --hub a --from yesterday", "write earliest, latest, a sequence number, or a time"),
+        ("weir send --hub a --key k --partition 0", "cannot be used with"),
+        ("weir send --config weir.toml --endpoint amqp://a:1", "cannot be used with"),
+        ("weir send --hub a --credential sas", "unknown credential `sas`"),
+    ] {
+        let error = parse(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(error.to_string().contains(hint), "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_hub_is_found_by_options_or_asked_for() {
+    let ask = |line: &str| {
+        let Command::Send(args) = parse(line).unwrap().command else { panic!("not send") };
+        args.hub
+            .find()
+            .map(|hub| (hub.namespace.fully_qualified_namespace().to_owned(), hub.name))
+            .map_err(|e| e.to_string())
+    };
+    let local = ask("weir send --endpoint amqp://127.0.0.1:5672 --hub a");
+    assert_eq!(local, Ok(("localhost".into(), "a".into())));
+    assert!(ask("weir send --hub a").is_err_and(|e| e.starts_with("which namespace? Add --namespace")));
+    assert!(ask("weir send --endpoint amqp://127.0.0.1:5672").is_err_and(|e| e.starts_with("which hub? Add --hub")));
+    assert!(
+        ask("weir send --hub a --endpoint amqp://127.0.0.1:1 --credential cli").is_err_and(|e| e.contains("no TLS"))
+    );
+    assert!(ask("weir send --config /nowhere/weir.toml").is_err_and(|e| e.contains("/nowhere/weir.toml")));
+}

@@ -1,0 +1,234 @@
+//! From a configuration to a host that is ready to run: the one place that knows every adapter.
+//!
+//! What is wrong with one processor (its module, its checkpoints, its outputs) stays with it: the others are wired and run, and the
+//! broken ones are reported, at the start and by the exit code.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::failure::Failure;
+use super::hub::namespace;
+use crate::azure::{SinkOptions, Timeouts};
+use crate::batch::BatchLimits;
+use crate::checkpoint::Cadence;
+use crate::config::{BackoffConfig, Config, HostConfig, ProcessorConfig, SinkConfig, Start};
+use crate::host::{Host, ProcessorSpec};
+use crate::local::{DirectoryStore, FileSink, StdoutSink};
+use crate::model::{OwnerId, Scope};
+use crate::options::{self, ProcessorOptions};
+use crate::retry::{Backoff, RetryPolicy};
+use crate::seams::Sink;
+use crate::wasm::{Engine, EngineError, EngineOptions, Limits, ModuleSource};
+
+/// A host and what is to be said about it.
+pub(crate) struct Wired {
+    /// `None`: every processor is broken.
+    pub(crate) host: Option<Host>,
+    /// One line for each processor that is wired.
+    pub(crate) starts: Vec<String>,
+    /// One line for each processor that is not.
+    pub(crate) broken: Vec<String>,
+}
+
+pub(crate) async fn wire(config: &Config, until_caught_up: bool) -> Result<Wired, Failure> {
+    let owner = OwnerId::from(&*owner(&config.host));
+    let engine = engine(config.host.guest_threads, cache(&config.host))?;
+    let mut wiring = Wiring { config, engine, owner: owner.clone(), files: HashMap::new() };
+    let (mut specs, mut starts, mut broken) = (vec![], vec![], vec![]);
+    for processor in &config.processors {
+        match wiring.processor(processor).await {
+            Ok((spec, start)) => {
+                specs.push(spec);
+                starts.push(start);
+            }
+            Err(why) => broken.push(format!("processor `{}` does not run: {why}", processor.name)),
+        }
+    }
+    if specs.is_empty() {
+        return Ok(Wired { host: None, starts, broken });
+    }
+    let builder = Host::builder()
+        .owner(owner)
+        .memory(config.host.memory)
+        .shutdown_deadline(config.host.shutdown_deadline)
+        .until_caught_up(until_caught_up);
+    let builder = specs.into_iter().fold(builder, |builder, spec| builder.processor(spec));
+    let host = builder.build().map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(Wired { host: Some(host), starts, broken })
+}
+
+struct Wiring<'a> {
+    config: &'a Config,
+    engine: Engine,
+    owner: OwnerId,
+    /// Outputs to one file share its sink.
+    files: HashMap<PathBuf, Arc<FileSink>>,
+}
+
+impl Wiring<'_> {
+    async fn processor(&mut self, config: &ProcessorConfig) -> Result<(ProcessorSpec, String), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let module = self.engine.load(ModuleSource::File((*config.module).clone())).await.map_err(|e| text(&e))?;
+        let hubs = namespace(&config.namespace).map_err(|e| text(&e))?;
+        let scope = scope(config);
+        let timeouts = Timeouts { silence: config.stall_timeout, ..Timeouts::default() };
+        let source = hubs.source(&config.event_hub, &config.consumer_group, timeouts);
+        let mut outputs: BTreeMap<String, Arc<dyn Sink>> = BTreeMap::new();
+        for (name, sink) in &config.outputs {
+            outputs.insert(name.clone(), self.sink(sink, config).map_err(|e| format!("output `{name}`: {e}"))?);
+        }
+        let dead_letter = config.dead_letter.as_ref().map(|sink| self.sink(sink, config)).transpose();
+        let dead_letter = dead_letter.map_err(|e| format!("dead letter: {e}"))?;
+        let store = DirectoryStore::open(&self.config.checkpoints, scope.clone(), &self.owner).map_err(|e| text(&e))?;
+        let limits = Limits {
+            memory: config.limits.memory,
+            time: config.limits.time,
+            outputs: config.limits.outputs,
+            output_bytes: config.limits.output_bytes,
+        };
+        let start = format!(
+            "{}: {} reads {scope}{}",
+            config.name,
+            module_line(&config.module, module.digest()),
+            destinations(config)
+        );
+        let processor = module.processor(crate::wasm::ProcessorOptions {
+            name: config.name.as_str().into(),
+            limits,
+            targets: outputs.keys().cloned().collect(),
+        });
+        let spec = ProcessorSpec {
+            name: config.name.clone().into_inner(),
+            scope,
+            source: Arc::new(source),
+            store: Arc::new(store),
+            processor,
+            outputs,
+            dead_letter,
+            options: processor_options(config, self.config),
+        };
+        Ok((spec, start))
+    }
+
+    fn sink(&mut self, sink: &SinkConfig, processor: &ProcessorConfig) -> Result<Arc<dyn Sink>, String> {
+        Ok(match sink {
+            SinkConfig::EventHub { namespace: config, event_hub } => {
+                let options = SinkOptions { timeout: processor.publish.timeout, ..SinkOptions::default() };
+                Arc::new(namespace(config).map_err(|e| e.to_string())?.sink(event_hub, options))
+            }
+            SinkConfig::File(path) => match self.files.get(&**path) {
+                Some(sink) => Arc::<FileSink>::clone(sink),
+                None => {
+                    let sink = Arc::new(FileSink::open(path).map_err(|e| e.to_string())?);
+                    self.files.insert((**path).clone(), Arc::clone(&sink));
+                    sink
+                }
+            },
+            SinkConfig::Stdout => Arc::new(StdoutSink::new()),
+        })
+    }
+}
+
+/// What ownership and checkpoints are filed under.
+pub(crate) fn scope(config: &ProcessorConfig) -> Scope {
+    Scope {
+        namespace: config.namespace.fully_qualified.clone().into_inner(),
+        event_hub: config.event_hub.clone().into_inner(),
+        consumer_group: config.consumer_group.clone().into_inner(),
+    }
+}
+
+/// The guests' engine. A cache that nobody asked for may be missing; one that was configured may not.
+pub(crate) fn engine(threads: Option<usize>, cache: Cache) -> Result<Engine, Failure> {
+    let mut options = EngineOptions::default();
+    if let Some(threads) = threads {
+        options.threads = threads;
+    }
+    let (directory, asked_for) = match cache {
+        Cache::Configured(directory) => (Some(directory), true),
+        Cache::Usual => (usual_cache(), false),
+    };
+    let bare = options.clone();
+    options.cache = directory;
+    match Engine::new(options) {
+        Err(error @ EngineError::Cache { .. }) if !asked_for => {
+            tracing::warn!(%error, "modules are compiled anew at each start; set [host] cache to a directory of this user");
+            Engine::new(bare).map_err(|error| Failure::failed(error.to_string()))
+        }
+        engine => engine.map_err(|error| Failure::failed(error.to_string())),
+    }
+}
+
+/// Where compiled modules are kept.
+pub(crate) enum Cache {
+    /// There, or it is an error.
+    Configured(PathBuf),
+    /// In the user's cache directory, if there is one.
+    Usual,
+}
+
+fn cache(host: &HostConfig) -> Cache {
+    host.cache.as_ref().map_or(Cache::Usual, |path| Cache::Configured((**path).clone()))
+}
+
+fn usual_cache() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+    Some(caches.join("weir"))
+}
+
+/// The configured name, else that of the machine.
+fn owner(host: &HostConfig) -> String {
+    let machine = || {
+        let file = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let name = file.or_else(|| std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME")).ok())?;
+        Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    };
+    host.owner.clone().map(|owner| owner.into_inner()).or_else(machine).unwrap_or_else(|| "host".into())
+}
+
+fn processor_options(config: &ProcessorConfig, file: &Config) -> ProcessorOptions {
+    let backoff = |BackoffConfig { first, max }| Backoff { first, max };
+    let retry =
+        |attempts| RetryPolicy { attempts, backoff: config.retry.backoff.first, max_backoff: config.retry.backoff.max };
+    ProcessorOptions {
+        config: (*config.config).clone(),
+        start: match config.start {
+            Start::Earliest => options::Start::Earliest,
+            Start::Latest => options::Start::Latest,
+            Start::SequenceNumber(number) => options::Start::From(number),
+            Start::EnqueuedTime(time) => options::Start::EnqueuedTime(time),
+        },
+        prefetch: config.prefetch,
+        owner_level: config.owner_level,
+        batch: BatchLimits { events: config.batch.events, bytes: config.batch.bytes, linger: config.batch.linger },
+        checkpoint: Cadence { interval: config.checkpoint.interval, events: config.checkpoint.events },
+        retry: retry(config.retry.attempts),
+        sink_retry: retry(config.publish.attempts),
+        sink_timeout: config.publish.timeout,
+        store_retry: retry(config.checkpoint.attempts),
+        store_timeout: config.checkpoint.timeout,
+        reconnect: backoff(config.reconnect),
+        stall: config.stall_timeout,
+        emit_ahead: config.publish.ahead,
+        partition_refresh: file.host.partitions_refresh,
+    }
+}
+
+fn module_line(path: &Path, digest: &str) -> String {
+    let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
+    format!("{name} ({})", digest.get(..12).unwrap_or(digest))
+}
+
+/// Where outputs go, for the start line.
+fn destinations(config: &ProcessorConfig) -> String {
+    let name = |sink: &SinkConfig| match sink {
+        SinkConfig::EventHub { event_hub, .. } => event_hub.to_string(),
+        SinkConfig::File(path) => format!("{path:?}"),
+        SinkConfig::Stdout => "standard output".into(),
+    };
+    let outputs = config.outputs.iter().map(|(output, sink)| format!(", {output} → {}", name(sink)));
+    let dead = config.dead_letter.iter().map(|sink| format!(", rejected → {}", name(sink)));
+    outputs.chain(dead).collect()
+}

@@ -1,0 +1,6 @@
+//! The `weir` command again, so that cargo builds it for the tests of this package in one go with them: a nested `cargo build` would
+//! resolve other features and compile every dependency a second time.
+
+fn main() -> std::process::ExitCode {
+    weir_host::cli::main()
+}
