@@ -184,31 +184,22 @@ async fn receivers_start_where_they_say() {
     emulator.shutdown().await;
 }
 
+/// By a fault: this SDK's owner level never reaches the wire (its AMQP crate's link builder forgets the properties when it
+/// is given the name), so a second receiver can't take the partition. What the others do is tested with Python.
 #[tokio::test]
-async fn a_higher_owner_level_steals_the_partition() {
+async fn a_stolen_link_is_a_disconnected_consumer() {
     let emulator = namespace().await;
     fill(&emulator, "0", 1).await;
-    let open = |level| {
-        let emulator = &emulator;
-        async move {
-            let start_position = Some(from(StartLocation::Earliest, false));
-            let options = OpenReceiverOptions { owner_level: Some(level), start_position, ..Default::default() };
-            let consumer = consumer(emulator, HUB).await;
-            let receiver = consumer.open_receiver_on_partition("0".into(), Some(options)).await.unwrap();
-            (consumer, receiver)
-        }
-    };
-    let (_first_consumer, first) = open(1).await;
-    let mut first = first.stream_events();
-    assert!(timeout(PATIENCE, first.next()).await.unwrap().unwrap().is_ok());
-    let (_second_consumer, second) = open(2).await;
-    let mut second = second.stream_events();
-    assert!(timeout(PATIENCE, second.next()).await.unwrap().unwrap().is_ok());
-    let error = timeout(PATIENCE, first.next()).await.unwrap().unwrap().unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::ConsumerDisconnected(_)), "{error:?}");
-    let (_third_consumer, third) = open(1).await;
-    let error = timeout(PATIENCE, third.stream_events().next()).await.unwrap().unwrap().unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::ConsumerDisconnected(_)), "{error:?}");
+    let consumer = consumer(&emulator, HUB).await;
+    let start_position = Some(from(StartLocation::Earliest, false));
+    let options = OpenReceiverOptions { owner_level: Some(1), start_position, ..Default::default() };
+    let receiver = consumer.open_receiver_on_partition("0".into(), Some(options)).await.unwrap();
+    let mut stream = receiver.stream_events();
+    assert!(timeout(PATIENCE, stream.next()).await.unwrap().unwrap().is_ok());
+    let target = Target { hub: Some(HUB.into()), partition: Some(0), ..Default::default() };
+    assert_eq!(emulator.namespace().inject(&Fault::new(Action::Steal, Moment::Now).on(target)).struck, 1);
+    let error = timeout(PATIENCE, stream.next()).await.unwrap().unwrap().unwrap_err();
+    assert!(format!("{error:?}").contains("Stolen"), "{error:?}");
     emulator.shutdown().await;
 }
 
@@ -220,7 +211,8 @@ async fn a_counted_detach_strikes_exactly_there() {
     emulator.namespace().inject(&Fault::new(Action::Steal, Moment::Delivery).on(target).after(7));
     let (events, error) = read(&emulator, "2", from(StartLocation::Earliest, false), 20).await;
     assert_eq!(sequences(&events), [0, 1, 2, 3, 4, 5, 6]);
-    assert!(matches!(error, Some(ErrorKind::ConsumerDisconnected(_))), "{error:?}");
+    // The SDK has several errors for it, depending on what it was doing.
+    assert!(format!("{error:?}").contains("Stolen"), "{error:?}");
     let (events, _) = read(&emulator, "2", from(StartLocation::SequenceNumber(6), false), 13).await;
     assert_eq!(sequences(&events), (7..20).collect::<Vec<_>>());
     emulator.shutdown().await;
@@ -232,7 +224,7 @@ async fn busy_and_refused_are_what_the_client_sees() {
     let producer = producer(&emulator, HUB).await;
     emulator.namespace().inject(&Fault::new(Action::Busy, Moment::Send));
     let error = format!("{:?}", producer.send_event("x", None).await.unwrap_err());
-    assert!(error.contains("server-busy"), "{error}");
+    assert!(error.contains("ServerBusy"), "{error}");
     producer.send_event("y", None).await.unwrap();
     emulator.shutdown().await;
 }
