@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             EVENTS as f64 / wall.as_secs_f64() / 1e6,
         );
     }
-    drop(stop.send(()));
+    stop.send(()).map_err(|()| "the server has ended already")?;
     server.join().map_err(|_| "the server's thread panicked")??;
     Ok(())
 }
@@ -84,6 +84,7 @@ fn consume(address: SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
     let mut buffer = vec![0; 1 << 20];
     let session = loop {
         step(&mut stream, &mut engine, &mut buffer)?;
+        // Nothing but the open can come yet.
         if std::iter::from_fn(|| engine.next_event()).any(|event| matches!(event, Event::Opened(_))) {
             let config = SessionConfig { incoming_window: 1 << 30, ..SessionConfig::default() };
             break engine.begin(&config)?;
@@ -92,11 +93,11 @@ fn consume(address: SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
     let mut attach = Attach::receiver("bench", "bench/ConsumerGroups/$default/Partitions/0");
     attach.snd_settle_mode = weir_amqp::performative::SenderSettleMode::Settled;
     let link = engine.attach(session, attach)?;
-    engine.set_credit(link, u32::try_from(EVENTS)?)?;
-    while engine.output().has_remaining() {
-        let written = stream.write(engine.output().chunk())?;
-        engine.output().advance(written);
+    while !std::iter::from_fn(|| engine.next_event()).any(|event| matches!(event, Event::Attached { .. })) {
+        step(&mut stream, &mut engine, &mut buffer)?;
     }
+    engine.set_credit(link, u32::try_from(EVENTS)?)?;
+    flush(&mut stream, &mut engine)?;
     let mut received = 0;
     while received < EVENTS * 1024 {
         received += match stream.read(&mut buffer)? {
@@ -108,12 +109,17 @@ fn consume(address: SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn step(stream: &mut TcpStream, engine: &mut Connection, buffer: &mut [u8]) -> std::io::Result<()> {
+    flush(stream, engine)?;
+    let read = stream.read(buffer)?;
+    engine.feed(Bytes::copy_from_slice(&buffer[..read]), Instant::now());
+    Ok(())
+}
+
+fn flush(stream: &mut TcpStream, engine: &mut Connection) -> std::io::Result<()> {
     while engine.output().has_remaining() {
         let written = stream.write(engine.output().chunk())?;
         engine.output().advance(written);
     }
-    let read = stream.read(buffer)?;
-    engine.feed(Bytes::copy_from_slice(&buffer[..read]), Instant::now());
     Ok(())
 }
 
