@@ -33,7 +33,7 @@ Examples:
   weir dev delays.wasm --config '{\"late-by-minutes\": 30}'     wait for what any client sends
   weir dev delays.wasm --events in.ndjson --data ./try        keep hub and checkpoints: the next run goes on from there
 
-Lines of --events look like {\"body\": …, \"key\": …, \"properties\": {…}} (see `weir send --help`). Outputs go to standard
+Events of one key keep their order. Lines of --events look like {\"body\": …, \"key\": …, \"properties\": {…}} (see `weir send --help`). Outputs go to standard
 output; rejected events, log lines (the module's too) and the table at the end go to standard error.")]
 pub(crate) struct DevArgs {
     /// The component to run
@@ -45,7 +45,7 @@ pub(crate) struct DevArgs {
     /// Go on after the file's events, for what other clients send
     #[arg(long, requires = "events")]
     keep_running: bool,
-    /// Partitions of the hub; outputs keep the order of the events within each
+    /// Partitions of the hub
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     partitions: u32,
     /// The hub's name

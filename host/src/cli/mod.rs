@@ -33,7 +33,7 @@ use logging::{LogArgs, Logging};
 
 /// Runs stream processors for Azure Event Hubs as sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version, about, long_about = None, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(name = "weir", bin_name = "weir", version, about, long_about = None, after_help = AFTER_HELP, max_term_width = 110)]
 #[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
 struct Cli {
     #[command(flatten)]

@@ -22,8 +22,9 @@ pub(crate) fn show(snapshot: &HostSnapshot, json: bool) {
 pub(crate) fn plain<const N: usize>(columns: [&str; N], numbers: std::ops::Range<usize>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(columns);
-    for index in numbers {
-        if let Some(column) = table.column_mut(index) {
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if numbers.contains(&index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }

@@ -90,7 +90,7 @@ fn the_command_lines_of_the_documentation_are_understood() {
 #[test]
 fn wrong_command_lines_are_refused_with_a_hint() {
     for (line, hint) in [
-        ("weir rnu weir.toml", "'run'"),
+        ("weir checkpoint weir.toml", "'checkpoints'"),
         ("weir run --until-cought-up", "'--until-caught-up'"),
         ("weir emulator", "--hub <NAME:PARTITIONS>"),
         ("weir emulator --hub flights:0", "write name:partitions"),

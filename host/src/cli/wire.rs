@@ -72,6 +72,8 @@ impl Wiring<'_> {
         let module = self.engine.load(ModuleSource::File((*config.module).clone())).await.map_err(|e| text(&e))?;
         let hubs = namespace(&config.namespace).map_err(|e| text(&e))?;
         let scope = scope(config);
+        // First of what can be in use: a second host is told about the checkpoints, which say who has them.
+        let store = DirectoryStore::open(&self.config.checkpoints, scope.clone(), &self.owner).map_err(|e| text(&e))?;
         let timeouts = Timeouts { silence: config.stall_timeout, ..Timeouts::default() };
         let source = hubs.source(&config.event_hub, &config.consumer_group, timeouts);
         let mut outputs: BTreeMap<String, Arc<dyn Sink>> = BTreeMap::new();
@@ -80,7 +82,6 @@ impl Wiring<'_> {
         }
         let dead_letter = config.dead_letter.as_ref().map(|sink| self.sink(sink, config)).transpose();
         let dead_letter = dead_letter.map_err(|e| format!("dead letter: {e}"))?;
-        let store = DirectoryStore::open(&self.config.checkpoints, scope.clone(), &self.owner).map_err(|e| text(&e))?;
         let limits = Limits {
             memory: config.limits.memory,
             time: config.limits.time,

@@ -88,7 +88,11 @@ fn help_is_on_standard_output_and_mistakes_are_not() {
     assert!(help.stdout.contains("Exit codes:") && help.stderr.is_empty());
     assert!(!help.stdout.contains('\u{1b}'), "no colours in a pipe");
     let wrong = run(["rnu"]).expect_code(2);
-    assert!(wrong.stdout.is_empty() && wrong.stderr.contains("'run'"), "{}", wrong.stderr);
+    assert!(
+        wrong.stdout.is_empty() && wrong.stderr.contains("'rnu'") && wrong.stderr.contains("Usage: weir [OPTIONS]"),
+        "{}",
+        wrong.stderr
+    );
 }
 
 #[test]
@@ -120,7 +124,7 @@ fn check_says_what_a_module_is() {
     let wrong: [(&str, &[u8], &str); 3] = [
         ("empty.wasm", b"", "empty"),
         ("text.wasm", b"#!/bin/sh\n", "not WebAssembly"),
-        ("core.wasm", b"\0asm\x01\0\0\0", "core module"),
+        ("core.wasm", b"\0asm\x01\0\0\0", "core WebAssembly module"),
     ];
     for (name, bytes, sentence) in wrong {
         let file = directory.path().join(name);
@@ -149,6 +153,10 @@ fn what_is_sent_is_what_tail_prints_and_can_be_sent_again() {
     let tailed: String = printed.iter().map(|line| format!("{line}\n")).collect();
     for (number, line) in printed.iter_mut().enumerate() {
         let line = line.as_object_mut().unwrap();
+        if number > 0 {
+            // The SDK's producer gives one to an event that has none.
+            assert!(line.remove("message-id").is_some());
+        }
         assert_eq!(line.remove("sequence-number"), Some(number.into()));
         for added in ["partition", "offset", "enqueued-time"] {
             assert!(line.remove(added).is_some(), "{line:?}");
@@ -263,8 +271,11 @@ fn dev_runs_a_module_over_a_file() {
     for _ in 0..2 {
         let ended = run(arguments).expect_code(0);
         let outputs = json_lines(&ended.stdout);
-        let numbers: Vec<_> = outputs.iter().map(|line| line["body"]["n"].as_u64().unwrap()).collect();
-        assert_eq!(numbers, (0..20).collect::<Vec<_>>(), "in order, and only what is new");
+        let mut numbers: Vec<_> = outputs.iter().map(|line| line["body"]["n"].as_u64().unwrap()).collect();
+        let of_one_key: Vec<_> = numbers.iter().copied().filter(|n| n % 7 == 3).collect();
+        assert_eq!(of_one_key, [3, 10, 17]);
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..20).collect::<Vec<_>>(), "only what is new");
         assert_eq!(outputs[0]["output"], "default");
         assert!(ended.stderr.contains("sent 20 events") && ended.stderr.contains("caught up"), "{}", ended.stderr);
     }
