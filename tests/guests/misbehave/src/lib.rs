@@ -149,7 +149,7 @@ fn recurse(depth: u64) -> u64 {
 fn spin(time: Option<Duration>) {
     let began = time.map(|time| (Instant::now(), time));
     let mut n = 0u64;
-    while began.is_none_or(|(began, time)| n % 4096 != 0 || began.elapsed() < time) {
+    while began.is_none_or(|(began, time)| !n.is_multiple_of(4096) || began.elapsed() < time) {
         n = black_box(n + 1);
     }
 }
