@@ -20,7 +20,7 @@ const BATCH: usize = 800;
 const ROUNDS: usize = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (address_out, address) = mpsc::channel();
+    let (address_out, address) = mpsc::sync_channel(1);
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let server = std::thread::spawn(move || -> Result<(), String> {
         let runtime =

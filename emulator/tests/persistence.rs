@@ -157,5 +157,5 @@ fn what_was_acknowledged_survives_sigkill() {
     child.wait().unwrap();
     let namespace = open(directory.path());
     let kept = events(&namespace, "h", "0").len();
-    assert!(kept >= acknowledged && kept % 2 == 0, "{kept} kept, {acknowledged} acknowledged");
+    assert!(kept >= acknowledged && kept.is_multiple_of(2), "{kept} kept, {acknowledged} acknowledged");
 }
