@@ -1,6 +1,7 @@
 //! The data set: flights as events, and which of them are late, both straight from the CSV.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use flate2::read::GzDecoder;
 use serde_json::{Map, Value};
@@ -22,7 +23,7 @@ pub(crate) struct Flight {
 
 /// The flights of a lot, as they are published and as they should come out.
 pub(crate) struct Lot {
-    pub(crate) events: Vec<Flight>,
+    pub(crate) events: Arc<Vec<Flight>>,
     /// How many of them are no JSON.
     pub(crate) mangled: usize,
     pub(crate) late: Late,
@@ -43,26 +44,26 @@ pub(crate) fn lot(rows: usize, late_by: i64) -> Result<Lot, Error> {
     };
     let (arr_delay, carrier, flight) = (column("arr_delay")?, column("carrier")?, column("flight")?);
     let (origin, dest, time_hour) = (column("origin")?, column("dest")?, column("time_hour")?);
-    let mut lot = Lot { events: Vec::new(), mangled: 0, late: Late::new() };
+    let (mut events, mut mangled, mut late_flights) = (Vec::new(), 0, Late::new());
     for (number, row) in reader.records().take(rows).enumerate() {
         let row = row?;
         let text = |column: usize| row.get(column).unwrap_or_default().to_owned();
         let object: Map<_, _> =
             header.iter().zip(&row).map(|(name, field)| (name.to_owned(), as_json(name, field))).collect();
-        lot.events.push(Flight { key: text(dest), body: Value::Object(object).to_string() });
+        events.push(Flight { key: text(dest), body: Value::Object(object).to_string() });
         if number % MANGLED == MANGLED - 1 {
-            lot.events.push(Flight { key: text(dest), body: row.iter().collect::<Vec<_>>().join(",") });
-            lot.mangled += 1;
+            events.push(Flight { key: text(dest), body: row.iter().collect::<Vec<_>>().join(",") });
+            mangled += 1;
         }
         if let Ok(minutes) = text(arr_delay).parse::<i64>()
             && minutes > late_by
         {
             let number = text(flight).parse().map_err(|_| Error::new("a flight without a number"))?;
             let late = (text(carrier), number, text(origin), text(dest), text(time_hour), minutes);
-            *lot.late.entry(late).or_default() += 1;
+            *late_flights.entry(late).or_default() += 1;
         }
     }
-    Ok(lot)
+    Ok(Lot { events: Arc::new(events), mangled, late: late_flights })
 }
 
 fn as_json(name: &str, field: &str) -> Value {

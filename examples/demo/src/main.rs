@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
@@ -124,7 +125,7 @@ async fn demo(arguments: Arguments) -> Result<bool, Error> {
         lot.mangled
     );
     let mut progress = Progress::new("publishing", lot.events.len() as u64);
-    publish::publish(&endpoint, FLIGHTS, &lot.events, |events| progress.add(events)).await?;
+    publish::publish(&endpoint, FLIGHTS, Arc::clone(&lot.events), |events| progress.to(events)).await?;
     progress.finish();
 
     let inputs = check::ends(&namespace, FLIGHTS).await?;

@@ -29,10 +29,6 @@ impl Progress {
         Self { bar, what, plain, printed: Instant::now() }
     }
 
-    pub(crate) fn add(&mut self, events: u64) {
-        self.to(self.bar.position() + events);
-    }
-
     pub(crate) fn to(&mut self, events: u64) {
         self.bar.set_position(events);
         if self.plain && self.printed.elapsed() >= EVERY {
