@@ -5,8 +5,9 @@
 //! wait for a round trip each. Each connection is used on one thread (see `reactor`).
 
 use std::fmt;
-use std::sync::Arc;
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,8 +15,7 @@ use azure_core_amqp::{AmqpMessage, AmqpValue};
 use azure_messaging_eventhubs::{
     EventDataBatch, EventDataBatchOptions, EventHubsError, ProducerClient, SendMessageOptions,
 };
-use futures::future::{join_all, try_join_all};
-use tokio::sync::Mutex;
+use futures::future::join_all;
 use tokio::time::timeout;
 
 use super::errors::{Meaning, Understood, understand};
@@ -37,13 +37,14 @@ pub struct SinkOptions {
     pub partition: Option<PartitionId>,
     /// Connections, and so batches that may be on their way at the same time.
     pub connections: usize,
-    /// The longest that one publish may take.
+    /// The longest that the service may take to accept one batch, or a connection. (An SDK's send does not notice that its link
+    /// has ended meanwhile, so this is also how long that takes to come out.)
     pub timeout: Duration,
 }
 
 impl Default for SinkOptions {
     fn default() -> Self {
-        Self { partition: None, connections: 4, timeout: Duration::from_secs(60) }
+        Self { partition: None, connections: 4, timeout: Duration::from_secs(15) }
     }
 }
 
@@ -67,6 +68,29 @@ struct Lane {
     thread: Reactor,
 }
 
+impl Lane {
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<ProducerClient>>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lane's client in use. If that doesn't end well (an error, a timeout, a publish that is dropped in the middle of a message),
+/// the lane throws it away: nobody knows what is still good.
+struct InUse<'l> {
+    lane: &'l Lane,
+    client: Arc<ProducerClient>,
+    well: bool,
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        let mut slot = self.lane.slot();
+        if !self.well && slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.client)) {
+            *slot = None;
+        }
+    }
+}
+
 /// Outputs with one partition key, in order.
 type Run = (Option<String>, Vec<Output>);
 
@@ -85,7 +109,8 @@ impl HubSink {
         let closing = self.lanes.iter().map(|lane| {
             let same = Arc::clone(lane);
             lane.thread.spawn(async move {
-                if let Some(client) = same.client.lock().await.take().and_then(Arc::into_inner) {
+                let client = same.slot().take().and_then(Arc::into_inner);
+                if let Some(client) = client {
                     client.close().await.unwrap_or_else(|error| tracing::debug!(%error, "closing a sink"));
                 }
             })
@@ -112,35 +137,48 @@ impl HubSink {
 }
 
 impl Shared {
-    async fn client(&self, lane: &Lane) -> Result<Arc<ProducerClient>, EventHubsError> {
-        let mut client = lane.client.lock().await;
-        if let Some(client) = &*client {
-            return Ok(Arc::clone(client));
-        }
-        let namespace = &self.namespace.0;
-        let mut builder = ProducerClient::builder().with_retry_options(no_retries());
-        if let Some(endpoint) = &namespace.endpoint {
-            builder = builder.with_custom_endpoint(endpoint.clone());
-        }
-        let tokens = Arc::clone(&namespace.tokens);
-        let opening = builder.open(&namespace.fully_qualified_namespace, &self.event_hub, tokens);
-        let opened = Arc::new(Box::pin(opening).await?);
-        *client = Some(Arc::clone(&opened));
-        Ok(opened)
+    async fn client<'l>(&self, lane: &'l Lane) -> Result<InUse<'l>, SinkError> {
+        let current = lane.slot().clone();
+        let client = match current {
+            Some(client) => client,
+            None => {
+                let namespace = &self.namespace.0;
+                let mut builder = ProducerClient::builder().with_retry_options(no_retries());
+                if let Some(endpoint) = &namespace.endpoint {
+                    builder = builder.with_custom_endpoint(endpoint.clone());
+                }
+                let tokens = Arc::clone(&namespace.tokens);
+                let opening = builder.open(&namespace.fully_qualified_namespace, &self.event_hub, tokens);
+                let client = Arc::new(self.within("connecting", opening).await?);
+                *lane.slot() = Some(Arc::clone(&client));
+                client
+            }
+        };
+        Ok(InUse { lane, client, well: false })
     }
 
-    /// Sends the runs of one lane, one after the other. A lane that failed is thrown away: the SDK doesn't say what is still good.
-    async fn send(&self, lane: &Lane, runs: Vec<Run>) -> Result<(), SinkError> {
-        let client = self.client(lane).await.map_err(|e| self.failed("connecting", &e))?;
-        for (key, run) in runs {
-            if let Err(error) = self.send_run(&client, key.as_deref(), &run).await {
-                let mut current = lane.client.lock().await;
-                if current.as_ref().is_some_and(|c| Arc::ptr_eq(c, &client)) {
-                    *current = None;
-                }
-                return Err(error);
+    /// Waits for the SDK, but not for ever.
+    async fn within<T>(
+        &self,
+        doing: impl fmt::Display,
+        what: impl Future<Output = Result<T, EventHubsError>>,
+    ) -> Result<T, SinkError> {
+        match timeout(self.options.timeout, Box::pin(what)).await {
+            Ok(done) => done.map_err(|error| self.failed(doing, &error)),
+            Err(_) => {
+                let (hub, limit) = (&self.event_hub, self.options.timeout);
+                Err(SinkError::Transient(format!("event hub `{hub}`: {doing}: no answer in {limit:?}")))
             }
         }
+    }
+
+    /// Sends the runs of one lane, one after the other.
+    async fn send(&self, lane: &Lane, runs: Vec<Run>) -> Result<(), SinkError> {
+        let mut used = self.client(lane).await?;
+        for (key, run) in runs {
+            self.send_run(&used.client, key.as_deref(), &run).await?;
+        }
+        used.well = true;
         Ok(())
     }
 
@@ -156,7 +194,7 @@ impl Shared {
                 rest.next();
             }
             if !batch.is_empty() {
-                client.send_batch(batch, None).await.map_err(|e| self.failed("sending a batch", &e))?;
+                self.within("sending a batch", client.send_batch(batch, None)).await?;
             } else if let Some(output) = rest.next() {
                 // The SDK counts the first message of a batch twice: what is larger than half the limit goes alone.
                 self.send_alone(client, key, output).await?;
@@ -171,7 +209,7 @@ impl Shared {
             partition_key: key.map(Into::into),
             partition_id: self.options.partition.as_ref().map(ToString::to_string),
         };
-        client.create_batch(Some(options)).await.map_err(|e| self.failed("attaching", &e))
+        self.within("attaching", client.create_batch(Some(options))).await
     }
 
     async fn send_alone(&self, client: &ProducerClient, key: Option<&str>, output: &Output) -> Result<(), SinkError> {
@@ -187,8 +225,8 @@ impl Shared {
             )));
         }
         let options = SendMessageOptions { partition_id: self.options.partition.as_ref().map(ToString::to_string) };
-        let sent = Box::pin(client.send_message(message, Some(options))).await;
-        sent.map_err(|e| self.failed(format_args!("sending output `{}` of {size} bytes", output.id), &e))
+        let doing = format!("sending output `{}` of {size} bytes", output.id);
+        self.within(doing, client.send_message(message, Some(options))).await
     }
 
     fn failed(&self, doing: impl fmt::Display, error: &EventHubsError) -> SinkError {
@@ -223,18 +261,8 @@ impl Sink for HubSink {
                 })
             }
         });
-        match timeout(options.timeout, try_join_all(sending)).await {
-            Ok(sent) => sent.map(drop),
-            Err(_) => {
-                // A connection that answers nothing is not to be met again.
-                for lane in &self.lanes {
-                    lane.client.lock().await.take();
-                }
-                let (count, limit) = (outputs.len(), options.timeout);
-                let what = format!("event hub `{event_hub}`: {count} outputs were not accepted in {limit:?}");
-                Err(SinkError::Transient(what))
-            }
-        }
+        // All lanes finish, each in bounded time, also when one has failed: stopping them would cost their connections.
+        join_all(sending).await.into_iter().collect()
     }
 
     fn max_output_bytes(&self) -> usize {

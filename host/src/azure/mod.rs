@@ -8,6 +8,8 @@
 //!
 //! - **Hostile senders.** `serde_amqp` allocates what a crafted message claims to contain and recurses without a limit: whoever
 //!   may send to a hub can end the process that reads it. Only let trusted producers send to hubs that are read this way.
+//! - **No owner level.** The SDK sets it on the link, and its AMQP crate's builder forgets it before it reaches the wire: a second
+//!   reader is not turned away. Ownership stands on the checkpoint store; a link that the service does take away is reported.
 //! - **TLS** for `amqps` is the platform's (`native-tls`: OpenSSL on Linux), fixed by the SDK's default features; HTTPS for
 //!   tokens is rustls. A container needs `libssl` and the CA certificates.
 //! - Prefetch counts events, not bytes: 300 events of 1 MiB are 300 MiB for a partition.
