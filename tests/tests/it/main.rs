@@ -2,4 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects by failing")]
 
 mod cli;
+mod hub;
+mod sink;
+mod source;
 mod wasm;
