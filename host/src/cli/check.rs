@@ -14,7 +14,8 @@ Examples:
   weir check delays.wasm
   weir check delays.wasm --json | jq .digest
 
-Reads the file only; nothing of it is compiled or run. Exit code 0: this host can run it; 1: it can't, and the report says why.")]
+Reads the file only; nothing of it is compiled or run. Exit code 0: this host can run it; 1: it
+can't, and the report says why.")]
 pub(crate) struct CheckArgs {
     /// The .wasm file
     #[arg(value_name = "MODULE.wasm")]

@@ -24,8 +24,9 @@ Examples:
   weir checkpoints weir.toml
   weir checkpoints weir.toml --json | jq '.[].partitions[].lag'
 
-Works while `weir run` is running. The lag counts events that are enqueued, but not covered by the checkpoint. When a namespace can't be
-reached, the checkpoints are shown without it, and the exit code is 1.")]
+Works while `weir run` is running. The lag counts events that are enqueued, but not covered by the
+checkpoint. When a namespace can't be reached, the checkpoints are shown without it, and the exit
+code is 1.")]
 pub(crate) struct CheckpointsArgs {
     /// The configuration
     #[arg(value_name = "WEIR.TOML", default_value = "weir.toml")]

@@ -31,10 +31,11 @@ Examples:
   weir dev delays.wasm --events in.ndjson                     run over a file and end
   weir dev delays.wasm --events in.ndjson | jq .body          outputs are lines of JSON
   weir dev delays.wasm --config '{\"late-by-minutes\": 30}'     wait for what any client sends
-  weir dev delays.wasm --events in.ndjson --data ./try        keep hub and checkpoints: the next run goes on from there
+  weir dev delays.wasm --events in.ndjson --data ./try   the next run goes on from here
 
-Events of one key keep their order. Lines of --events look like {\"body\": …, \"key\": …, \"properties\": {…}} (see `weir send --help`). Outputs go to standard
-output; rejected events, log lines (the module's too) and the table at the end go to standard error.")]
+Events of one key keep their order. Lines of --events look like {\"body\": …, \"key\": …,
+\"properties\": {…}} (see `weir send --help`). Outputs go to standard output; rejected events, log
+lines (the module's too) and the table at the end go to standard error.")]
 pub(crate) struct DevArgs {
     /// The component to run
     #[arg(value_name = "MODULE.wasm")]

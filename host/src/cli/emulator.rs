@@ -18,8 +18,9 @@ Examples:
   weir emulator --hub flights:4 --data ./hubs            events survive a restart
   weir emulator --listen 127.0.0.1:0 --hub flights:4     any free port; the first line says which
 
-Connect with the printed connection string (any official SDK), or with endpoint = \"amqp://127.0.0.1:5672\" and
-credential = \"none\" in weir.toml. There is no authentication: listen on loopback only. Ends with Ctrl-C or SIGTERM.")]
+Connect with the printed connection string (any official SDK), or with endpoint =
+\"amqp://127.0.0.1:5672\" and credential = \"none\" in weir.toml. There is no authentication: listen
+on loopback only. Ends with Ctrl-C or SIGTERM.")]
 pub(crate) struct EmulatorArgs {
     /// Where AMQP clients connect; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5672")]

@@ -45,15 +45,15 @@ struct Cli {
 const AFTER_HELP: &str = "\
 A first round, without an Azure account:
   weir check delays.wasm                     is this module a processor, and what does it want?
-  weir dev delays.wasm --events in.ndjson    run it over a file of events, outputs to standard output
+  weir dev delays.wasm --events in.ndjson    run it over a file of events
   weir emulator --hub flights:4              a local namespace; then, in another terminal:
   weir send --endpoint amqp://127.0.0.1:5672 --hub flights in.ndjson
   weir run weir.toml                         what runs in production
   weir checkpoints weir.toml                 how far it is
 
-Exit codes: 0 all went well; 1 something failed (it was said on standard error); 2 the command line or the configuration is
-wrong; 3 stopped before everything in hand was finished (nothing is lost: it is processed again).
-`weir COMMAND --help` explains each command.";
+Exit codes: 0 all went well; 1 something failed (it was said on standard error); 2 the command
+line or the configuration is wrong; 3 stopped before everything in hand was finished (nothing is
+lost: it is processed again). `weir COMMAND --help` explains each command.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

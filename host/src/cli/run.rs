@@ -16,14 +16,15 @@ use crate::host::{Outcome, PartitionEnd};
 #[command(after_help = "\
 Examples:
   weir run weir.toml
-  weir run weir.toml --until-caught-up       a batch job: ends when all that is there now is processed
+  weir run weir.toml --until-caught-up       a batch job: what is there now, then the end
   weir run weir.toml --log-format json       for a container's log
 
-SIGTERM or Ctrl-C: finishes what is in hand within [host] shutdown-deadline, writes the checkpoints, and ends. A second signal
-ends at once; what was not checkpointed is processed again after the restart. At the end a table of all partitions is
-printed to standard error. A processor that fails never stops its neighbours; it shows in the table and in the exit code:
-0 all well, 1 a processor or partition failed, 2 the configuration is wrong, 3 not everything in hand was finished.
-Every key of the file: docs/configuration.md.")]
+SIGTERM or Ctrl-C: finishes what is in hand within [host] shutdown-deadline, writes the
+checkpoints, and ends. A second signal ends at once; what was not checkpointed is processed again
+after the restart. At the end a table of all partitions is printed to standard error. A processor
+that fails never stops its neighbours; it shows in the table and in the exit code: 0 all well, 1 a
+processor or partition failed, 2 the configuration is wrong, 3 not everything in hand was
+finished. Every key of the file: docs/configuration.md.")]
 pub(crate) struct RunArgs {
     /// The configuration
     #[arg(value_name = "WEIR.TOML", default_value = "weir.toml")]

@@ -18,9 +18,10 @@ Examples:
   weir tail --config weir.toml --count 10 | weir send --endpoint amqp://127.0.0.1:5672 --hub copy
 
 A line is a JSON object; only a body is required:
-  {\"body\": {\"delay\": 42}, \"key\": \"AA\", \"properties\": {\"unit\": \"min\"}, \"content-type\": \"application/json\"}
-A body that is an object or array is sent as that JSON, a string as that text, and \"body-base64\" as those bytes. With --lines
-each line is a body as it is. What `weir tail` prints can be sent again.")]
+  {\"body\": {\"delay\": 42}, \"key\": \"AA\", \"properties\": {\"unit\": \"min\"}, \"message-id\": \"m-1\"}
+A body that is an object or array is sent as that JSON, a string as that text, and \"body-base64\"
+as those bytes. With --lines each line is a body as it is. What `weir tail` prints can be sent
+again.")]
 pub(crate) struct SendArgs {
     #[command(flatten)]
     pub(super) hub: HubArgs,

@@ -29,8 +29,8 @@ Examples:
   weir tail --config weir.toml --from 2026-01-01T00:00:00Z --count 10 | jq .body
   weir tail --endpoint amqp://127.0.0.1:5672 --hub out --until-caught-up > out.ndjson
 
-Reads beside whoever else reads the group: takes nothing away and writes no checkpoint. Events of one partition come in order.
-Ends with Ctrl-C, after --count events, or with --until-caught-up.")]
+Reads beside whoever else reads the group: takes nothing away and writes no checkpoint. Events of
+one partition come in order. Ends with Ctrl-C, after --count events, or with --until-caught-up.")]
 pub(crate) struct TailArgs {
     #[command(flatten)]
     hub: HubArgs,
