@@ -19,10 +19,11 @@ pub(crate) fn run(only: &[String]) -> Outcome<()> {
     prerequisites::openssl(&workspace)?;
     prerequisites::wasm_target(&workspace)?;
     guests::build(&workspace)?;
-    for (package, bench) in benches.iter().filter(|(_, bench)| only.is_empty() || only.contains(bench)) {
+    for (_, bench) in benches.iter().filter(|(_, bench)| only.is_empty() || only.contains(bench)) {
         step(&format!("Benchmark `{bench}` (release mode; the first build takes several minutes)"));
+        // With the features of the whole workspace, so that the benchmarks share one build of the dependencies.
         cargo(&workspace)
-            .args(["bench", "--quiet", "-p", package, "--bench", bench])
+            .args(["bench", "--quiet", "--workspace", "--bench", bench])
             .run("a benchmark that fails could not measure; the message above says why")?;
     }
     Ok(())

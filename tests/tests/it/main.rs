@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects by failing")]
 
 mod cli;
+mod faults;
 mod hub;
+mod kill;
 mod sink;
 mod source;
 mod wasm;

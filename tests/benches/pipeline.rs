@@ -1,0 +1,226 @@
+//! What a whole host costs beside the official SDK alone: CPU time per event of a host with the `identity` guest (claim, batches, the sandbox,
+//! outputs to a sink that counts, checkpoints) against a bare consumer that reads the same events with the same SDK and settings.
+//!
+//! `cargo xtask bench pipeline`. The namespace runs in a process of its own, so that its time is not counted. Rounds are
+//! interleaved, so that a noisy machine disturbs both sides alike; medians are shown.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a benchmark stops where it can't measure")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::Runtime;
+use weir_amqp::message::MessageParts;
+use weir_emulator::{Emulator, EmulatorConfig, HubSpec, Incoming};
+use weir_host::azure::{Credential, Namespace, Timeouts};
+use weir_host::guest::Processor;
+use weir_host::host::{Host, ProcessorSpec};
+use weir_host::model::{Output, Scope};
+use weir_host::options::ProcessorOptions;
+use weir_host::seams::{Sink, SinkError};
+use weir_host::testing::MemoryStore;
+use weir_host::wasm::{self, Engine, EngineOptions, Limits, ModuleSource};
+
+const HUB: &str = "events";
+const PARTITIONS: u32 = 4;
+const ROUNDS: usize = 7;
+const EVENTS: usize = 100_000;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(events) = arguments.iter().find_map(|argument| argument.strip_prefix("--serve=")) {
+        return serve(events.parse().unwrap());
+    }
+    // `cargo test --benches` only wants to know that it builds and runs.
+    let (rounds, events) =
+        if arguments.iter().any(|argument| argument == "--bench") { (ROUNDS, EVENTS) } else { (1, 4_000) };
+    let namespace = Served::start(events);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let engine = Engine::new(EngineOptions { threads: 1, ..EngineOptions::default() }).unwrap();
+    let module = runtime.block_on(engine.load(ModuleSource::File(weir_tests::guests::guest("identity")))).unwrap();
+    let guest = module.processor(wasm::ProcessorOptions {
+        name: "identity".into(),
+        limits: Limits::default(),
+        targets: vec!["default".into()],
+    });
+
+    let (mut bare, mut host) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        bare.push(measure(|| runtime.block_on(consume(&namespace.endpoint, events))));
+        host.push(measure(|| run_host(&runtime, &namespace.endpoint, events, &guest)));
+    }
+    println!("{events} events of 1 KiB from {PARTITIONS} partitions, median of {rounds} rounds\n");
+    println!("{:<24}{:>14}{:>14}", "", "CPU per event", "events/s");
+    let (bare, host) = (Figures::of(bare, events), Figures::of(host, events));
+    println!("{:<24}{:>11.2} µs{:>14.0}", "bare SDK consumer", bare.cpu, bare.rate);
+    println!("{:<24}{:>11.2} µs{:>14.0}", "host with identity", host.cpu, host.rate);
+    println!("{:<24}{:>14.2}{:>14.2}", "host / bare", host.cpu / bare.cpu, host.rate / bare.rate);
+}
+
+/// The namespace's process: fills a hub, says where it is, and serves until its standard input closes.
+fn serve(events: usize) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let config = EmulatorConfig {
+            listen: "127.0.0.1:0".into(),
+            hubs: vec![HubSpec { name: HUB.into(), partitions: PARTITIONS }],
+            ..EmulatorConfig::default()
+        };
+        let emulator = Emulator::start(config).await.unwrap();
+        let event = Incoming { tail: MessageParts::data(vec![b'x'; 1024]).encode(), ..Incoming::default() };
+        let share = vec![event; events / PARTITIONS as usize];
+        for partition in 0..PARTITIONS {
+            for block in share.chunks(500) {
+                emulator.namespace().publish(HUB, partition, block).unwrap();
+            }
+        }
+        println!("{}", emulator.endpoint());
+        let closed = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+        closed.await.unwrap().unwrap();
+    });
+}
+
+struct Served {
+    child: Child,
+    endpoint: String,
+}
+
+impl Served {
+    fn start(events: usize) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .arg(format!("--serve={events}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut endpoint = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut endpoint).unwrap();
+        Self { child, endpoint: endpoint.trim().to_owned() }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A consumer as one writes it with the SDK: a client per partition, every body looked at.
+async fn consume(endpoint: &str, events: usize) {
+    use azure_messaging_eventhubs::{ConsumerClient, OpenReceiverOptions, StartLocation, StartPosition};
+    let share = events / PARTITIONS as usize;
+    let readers = (0..PARTITIONS).map(|partition| {
+        let endpoint = endpoint.to_owned();
+        tokio::spawn(async move {
+            let client = ConsumerClient::builder()
+                .with_custom_endpoint(endpoint)
+                .open("localhost", HUB.to_owned(), Arc::new(token::Any))
+                .await
+                .unwrap();
+            let options = OpenReceiverOptions {
+                start_position: Some(StartPosition { location: StartLocation::Earliest, ..StartPosition::default() }),
+                prefetch: Some(300),
+                ..OpenReceiverOptions::default()
+            };
+            let receiver = client.open_receiver_on_partition(partition.to_string(), Some(options)).await.unwrap();
+            let mut stream = receiver.stream_events().take(share);
+            let mut bytes = 0;
+            while let Some(event) = stream.next().await {
+                let event = event.unwrap();
+                bytes += event.event_data().body().map_or(0, <[u8]>::len);
+                assert!(event.sequence_number().is_some());
+            }
+            assert_eq!(bytes, share * 1024);
+        })
+    });
+    for reader in readers.collect::<Vec<_>>() {
+        reader.await.unwrap();
+    }
+}
+
+fn run_host(runtime: &Runtime, endpoint: &str, events: usize, guest: &Arc<dyn Processor>) {
+    let sink = Arc::new(Count::default());
+    let azure = Namespace::new("localhost", Some(endpoint), Credential::None).unwrap();
+    let spec = ProcessorSpec {
+        name: "identity".into(),
+        scope: Scope { namespace: "localhost".into(), event_hub: HUB.into(), consumer_group: "$default".into() },
+        source: Arc::new(azure.source(HUB, "$default", Timeouts::default())),
+        store: Arc::new(MemoryStore::new()),
+        processor: Arc::clone(guest),
+        outputs: BTreeMap::from([("default".to_owned(), Arc::clone(&sink) as Arc<dyn Sink>)]),
+        dead_letter: None,
+        options: ProcessorOptions::default(),
+    };
+    let host = Host::builder().until_caught_up(true).processor(spec).build().unwrap();
+    let outcome = runtime.block_on(host.run(std::future::pending()));
+    assert!(outcome.is_success(), "{outcome}");
+    assert_eq!(sink.0.load(Ordering::Relaxed), events);
+}
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+#[async_trait]
+impl Sink for Count {
+    async fn publish(&self, outputs: &[Output]) -> Result<(), SinkError> {
+        self.0.fetch_add(outputs.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn max_output_bytes(&self) -> usize {
+        1 << 20
+    }
+}
+
+struct Figures {
+    /// Microseconds.
+    cpu: f64,
+    /// Per second.
+    rate: f64,
+}
+
+impl Figures {
+    fn of(rounds: Vec<(Duration, Duration)>, events: usize) -> Self {
+        let median = |mut times: Vec<Duration>| {
+            times.sort();
+            times[times.len() / 2].as_secs_f64()
+        };
+        let (cpu, wall): (Vec<_>, Vec<_>) = rounds.into_iter().unzip();
+        Self { cpu: median(cpu) * 1e6 / events as f64, rate: events as f64 / median(wall) }
+    }
+}
+
+/// CPU time of this process and time on the clock.
+fn measure(work: impl FnOnce()) -> (Duration, Duration) {
+    let cpu = || {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
+    };
+    let (before, started) = (cpu(), Instant::now());
+    work();
+    (cpu() - before, started.elapsed())
+}
+
+/// A credential for the local namespace, which takes any.
+mod token {
+    use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
+    use azure_core::time::{Duration, OffsetDateTime};
+
+    #[derive(Debug)]
+    pub(crate) struct Any;
+
+    #[async_trait::async_trait]
+    impl TokenCredential for Any {
+        async fn get_token(&self, _: &[&str], _: Option<TokenRequestOptions<'_>>) -> azure_core::Result<AccessToken> {
+            Ok(AccessToken::new("local", OffsetDateTime::now_utc() + Duration::hours(1)))
+        }
+    }
+}
