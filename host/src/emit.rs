@@ -77,7 +77,12 @@ impl Emitter<'_> {
                 let Ok(more) = settled.try_recv() else { break };
                 next.merge(more);
             }
-            self.publish(&next).await?;
+            tokio::select! {
+                biased;
+                // Nobody commits any more: what would be published now could only be published again.
+                () = accepted.closed() => return Ok(()),
+                published = self.publish(&next) => published?,
+            }
             covered += next.covered;
             if let Some(position) = next.watermark {
                 accepted.send_replace(Some(Accepted { position, covered }));

@@ -285,6 +285,11 @@ impl Pump {
                 ended = stages.next() => ended,
                 () = sleep_until(cut_off), if first.is_some() => {
                     tracing::warn!(seat = %self.seat, "what was settled before the failure could not be finished in time");
+                    // A rewind goes on behind what was settled, so all of that must have been accepted. Otherwise the next
+                    // tenancy begins, and it begins at the checkpoint.
+                    if let Some(Halt::Rewind(_)) = first {
+                        first = Some(Halt::Lost("outputs could not be published in time; reading again from the checkpoint".into()));
+                    }
                     None
                 }
             };

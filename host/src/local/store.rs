@@ -154,16 +154,17 @@ impl Inner {
                 continue;
             }
             let ownership = read::<OwnershipRecord>(&path.join(OwnershipRecord::FILE))?;
-            let checkpoint = read::<CheckpointRecord>(&path.join(CheckpointRecord::FILE))?;
+            // A damaged checkpoint stops its own partition, when it is loaded, and not the list of all.
+            let checkpoint = intact(read::<CheckpointRecord>(&path.join(CheckpointRecord::FILE)))?;
             let id = ownership.as_ref().map(|(o, _)| &o.subject).or(checkpoint.as_ref().map(|(c, _)| &c.subject));
             let Some(id) = id.map(|s| PartitionId::from(s.partition.as_str())) else { continue };
             // Read again, now that it is known whose they must be.
             records.push(PartitionRecord {
                 ownership: self.read::<OwnershipRecord>(&id)?.map(|(o, etag)| o.ownership(etag)),
-                checkpoint: self
-                    .read::<CheckpointRecord>(&id)?
-                    .map(|(c, _)| c.checkpoint(&self.path::<CheckpointRecord>(&id)))
-                    .transpose()?,
+                checkpoint: intact(
+                    self.read::<CheckpointRecord>(&id)
+                        .and_then(|c| c.map(|(c, _)| c.checkpoint(&self.path::<CheckpointRecord>(&id))).transpose()),
+                )?,
                 partition: id,
             });
         }
@@ -269,6 +270,17 @@ fn read<R: Record>(path: &Path) -> Result<Option<(R, ETag)>, StoreError> {
         Ok(bytes) => record::decode(path, &bytes).map(Some),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(e) => Err(StoreError::Determinate(format!("can't read {}: {e}", path.display()))),
+    }
+}
+
+/// What can be listed of a record: a damaged one counts as absent here, said loudly.
+fn intact<T>(read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(StoreError::Corrupt(detail)) => {
+            tracing::warn!("left out of the list: {detail}");
+            Ok(None)
+        }
+        read => read,
     }
 }
 
