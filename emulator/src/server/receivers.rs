@@ -9,8 +9,8 @@ use weir_amqp::engine::{LinkFlow, LinkId, SendError, SendOptions};
 use weir_amqp::performative::{AmqpError, Attach, SenderSettleMode, condition};
 use weir_amqp::wire::Value;
 
-use super::errors;
 use super::peer::{Due, Kind, OUTPUT_BYTES, Peer, Request, done};
+use super::{errors, metric};
 use crate::faults::{Action, Moment, Role, Scope, Strike};
 use crate::model::{Hub, Partition, ReaderRefused, Run, StartPosition, now_ms};
 
@@ -30,6 +30,8 @@ pub(super) struct Receiver {
     /// Sequence number of the next event to push.
     position: Arc<AtomicI64>,
     settled: bool,
+    /// The client wants to know with each event where the partition ends.
+    metric: bool,
     /// The partition will tell when there are events.
     waiting: bool,
     /// The client wants its credit back when nothing is left to push.
@@ -97,12 +99,18 @@ impl Peer {
 
         let position = Arc::new(AtomicI64::new(partition.resolve(&start, now_ms())));
         let settled = request.attach.snd_settle_mode != SenderSettleMode::Unsettled;
-        let answer = Attach { max_message_size: Some(super::MAX_MESSAGE_BYTES), ..Attach::answer(&request.attach) };
+        let metric = metric::is_asked(&request.attach);
+        let answer = Attach {
+            max_message_size: Some(super::MAX_MESSAGE_BYTES),
+            offered_capabilities: metric::offered(metric),
+            ..Attach::answer(&request.attach)
+        };
         let receiver = Receiver {
             partition,
             scope: scope.clone(),
             position: Arc::clone(&position),
             settled,
+            metric,
             waiting: false,
             drain: false,
             hold: Hold::None,
@@ -232,9 +240,17 @@ fn push(
     runs: &[Run],
 ) -> Result<(), SendError> {
     let options = SendOptions { settled: receiver.settled, ..SendOptions::default() };
+    let metric = receiver.metric.then(|| {
+        let now = now_ms();
+        metric::section(&receiver.partition.state(now), now)
+    });
     for run in runs {
         for index in run.from..run.to {
-            engine.send(link, &options, &[run.block.event_bytes(index)])?;
+            let event = run.block.event_bytes(index);
+            match &metric {
+                None => engine.send(link, &options, &[event])?,
+                Some(section) => engine.send(link, &options, &metric::with_section(&event, section))?,
+            };
             receiver.position.store(run.block.first.saturating_add_unsigned(index as u64 + 1), Ordering::Relaxed);
         }
     }
