@@ -81,3 +81,8 @@ pub use event::BodyError;
 pub use export::rt;
 pub use output::Outputs;
 pub use processor::{NoConfig, Processor, each};
+
+/// Compiles the processor that the project's README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

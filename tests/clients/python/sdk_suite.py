@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Seconds. The suite takes about 400, of which it sleeps most.
+PATIENCE = 1500
 SOURCE = Path(os.environ["WEIR_SDK_SOURCE"])
 HERE = Path(__file__).parent
 
@@ -64,7 +66,12 @@ def main():
         "--tb=short",
         *sys.argv[1:],
     ]
-    return subprocess.call([sys.executable, "-m", "pytest", *arguments, *map(str, tests)], env=environment, cwd=SOURCE)
+    command = [sys.executable, "-m", "pytest", *arguments, *map(str, tests)]
+    try:
+        return subprocess.call(command, env=environment, cwd=SOURCE, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        print(f"FAIL python-sdk: not finished after {PATIENCE} s; the cases named above had ended by then")
+        return 1
 
 
 if __name__ == "__main__":
