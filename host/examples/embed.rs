@@ -20,8 +20,8 @@ use weir_host::model::{
 };
 use weir_host::options::ProcessorOptions;
 use weir_host::seams::{
-    CheckpointStore, EventSource, OpenOptions, Ownership, PartitionReceiver, PartitionRecord, Sink, SinkError,
-    SourceError, SourceErrorKind, StoreError, Written,
+    CheckpointStore, EventSource, HostRecord, Listing, OpenOptions, Ownership, PartitionReceiver, PartitionRecord,
+    Presence, Sink, SinkError, SourceError, SourceErrorKind, StoreError, Written,
 };
 
 /// A source: two sensors, one partition each, whose readings are all there already.
@@ -103,18 +103,49 @@ impl PartitionReceiver for Readings {
 
 /// A store: a table in memory. Every write is conditional on the tag that it replaces, as the trait asks.
 #[derive(Default)]
-struct Table(Mutex<HashMap<PartitionId, Row>>);
+struct Table {
+    rows: Mutex<HashMap<PartitionId, Row>>,
+    hosts: Mutex<HashMap<String, HostRecord>>,
+}
 
 #[derive(Clone, Default)]
 struct Row {
     owner: Option<OwnerId>,
     generation: u64,
+    /// Counts the writes of owner and generation; 0: none yet.
+    version: u64,
     checkpoint: Option<(Checkpoint, u64)>,
+}
+
+impl Row {
+    fn tag(&self) -> Option<ETag> {
+        (self.version > 0).then(|| tag(self.version))
+    }
+
+    fn own(&mut self, owner: Option<OwnerId>, generation: u64) -> ETag {
+        (self.owner, self.generation) = (owner, generation);
+        self.version += 1;
+        tag(self.version)
+    }
 }
 
 impl Table {
     fn rows(&self) -> MutexGuard<'_, HashMap<PartitionId, Row>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, HashMap<String, HostRecord>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a tenancy's row again, if it still is that tenancy's.
+    fn rewrite(&self, tenancy: &Tenancy, owner: Option<OwnerId>) -> Written<ETag> {
+        match self.rows().get_mut(&tenancy.partition) {
+            Some(row) if row.tag().as_ref() == Some(&tenancy.ownership) => {
+                Written::Done(row.own(owner, tenancy.generation))
+            }
+            _ => Written::Conflict,
+        }
     }
 }
 
@@ -124,17 +155,19 @@ fn tag(version: u64) -> ETag {
 
 #[async_trait]
 impl CheckpointStore for Table {
-    async fn list(&self) -> Result<Vec<PartitionRecord>, StoreError> {
+    async fn list(&self) -> Result<Listing, StoreError> {
+        // A store that other hosts share says how old a record is, by its own clock.
+        let owned = |row: &Row| {
+            let (owner, generation) = (row.owner.clone(), row.generation);
+            row.tag().map(|etag| Ownership { owner, generation, etag, age: None })
+        };
         let record = |(partition, row): (&PartitionId, &Row)| PartitionRecord {
             partition: partition.clone(),
-            ownership: Some(Ownership {
-                owner: row.owner.clone(),
-                generation: row.generation,
-                etag: tag(row.generation),
-            }),
+            ownership: owned(row),
             checkpoint: row.checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.clone()),
         };
-        Ok(self.rows().iter().map(record).collect())
+        let hosts = self.hosts().values().cloned().collect();
+        Ok(Listing { partitions: self.rows().iter().map(record).collect(), hosts })
     }
 
     async fn claim(
@@ -144,28 +177,36 @@ impl CheckpointStore for Table {
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError> {
         let mut rows = self.rows();
-        if rows.get(partition).map(|row| tag(row.generation)).as_ref() != expected {
+        if rows.get(partition).and_then(Row::tag).as_ref() != expected {
             return Ok(Written::Conflict);
         }
         let row = rows.entry(partition.clone()).or_default();
-        row.owner = Some(owner.clone());
-        row.generation += 1;
-        Ok(Written::Done(Tenancy {
-            partition: partition.clone(),
-            owner: owner.clone(),
-            generation: row.generation,
-            ownership: tag(row.generation),
-        }))
+        let committed = row.checkpoint.as_ref().map_or(0, |(checkpoint, _)| checkpoint.generation);
+        let generation = row.generation.max(committed) + 1;
+        let ownership = row.own(Some(owner.clone()), generation);
+        Ok(Written::Done(Tenancy { partition: partition.clone(), owner: owner.clone(), generation, ownership }))
+    }
+
+    async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {
+        let renewed = self.rewrite(tenancy, Some(tenancy.owner.clone()));
+        Ok(renewed.map(|ownership| Tenancy { ownership, ..tenancy.clone() }))
     }
 
     async fn release(&self, tenancy: &Tenancy) -> Result<Written<()>, StoreError> {
-        match self.rows().get_mut(&tenancy.partition) {
-            Some(row) if row.generation == tenancy.generation => {
-                row.owner = None;
-                Ok(Written::Done(()))
-            }
-            _ => Ok(Written::Conflict),
-        }
+        Ok(self.rewrite(tenancy, None).map(drop))
+    }
+
+    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+        let mut hosts = self.hosts();
+        let name = presence.owner.to_string();
+        let version = hosts.get(&name).and_then(|host| host.etag.0.parse::<u64>().ok()).unwrap_or(0) + 1;
+        hosts.insert(name, HostRecord { presence: presence.clone(), etag: tag(version), age: None });
+        Ok(())
+    }
+
+    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
+        self.hosts().remove(owner.as_str());
+        Ok(())
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {
@@ -262,7 +303,7 @@ async fn run() -> Result<(Vec<String>, BTreeMap<PartitionId, i64>), Box<dyn Erro
     let ids =
         alarms.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|alarm| alarm.id.to_string()).collect();
     let of = |record: PartitionRecord| Some((record.partition, record.checkpoint?.position.sequence_number));
-    Ok((ids, table.list().await?.into_iter().filter_map(of).collect()))
+    Ok((ids, table.list().await?.partitions.into_iter().filter_map(of).collect()))
 }
 
 #[tokio::main]
@@ -278,6 +319,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
+
+    #[tokio::test]
+    async fn the_store_does_what_a_store_must() {
+        weir_host::testing::conformance::checkpoint_store(&super::Table::default()).await;
+    }
 
     #[tokio::test]
     async fn every_reading_is_processed_and_the_hot_ones_come_out() {

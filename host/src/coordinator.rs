@@ -185,9 +185,9 @@ impl Coordinator {
         if wanted.is_empty() {
             return Ok(());
         }
-        let records = bounded(limit, context.store.list()).await;
-        let records = records.map_err(|e| format!("can't list the checkpoints of {}: {e}", context.scope))?;
-        let plan = claim::plan(&context.owner, &wanted, &records);
+        let listing = bounded(limit, context.store.list()).await;
+        let listing = listing.map_err(|e| format!("can't list the checkpoints of {}: {e}", context.scope))?;
+        let plan = claim::plan(&context.owner, &wanted, &listing.partitions);
         let attempts = plan.into_iter().map(|claim| self.attempt(claim));
         let mut attempts = futures::stream::iter(attempts).buffer_unordered(CLAIMS_AT_ONCE);
         let mut claimed = Vec::new();

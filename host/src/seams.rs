@@ -4,6 +4,7 @@
 //! in `host.rs` knows both. Each trait states what it promises, and each error says what the pipeline may conclude from it.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -86,15 +87,16 @@ impl fmt::Display for SourceErrorKind {
     }
 }
 
-/// Ownership and checkpoints of one [`crate::model::Scope`]. Every write is conditional: it names the ETag that it replaces, and a lost
-/// race is a value ([`Written::Conflict`]), not an error.
+/// Ownership and checkpoints of one [`crate::model::Scope`], and which hosts share it. Every write to a partition is conditional: it
+/// names the ETag that it replaces, and a lost race is a value ([`Written::Conflict`]), not an error.
 #[async_trait]
 pub trait CheckpointStore: Send + Sync + 'static {
-    /// Everything known of the scope, in one round trip.
-    async fn list(&self) -> Result<Vec<PartitionRecord>, StoreError>;
+    /// Everything known of the scope, in one round trip: all that a host needs to decide what to claim and what to give up.
+    async fn list(&self) -> Result<Listing, StoreError>;
 
     /// Takes a partition that is free (`expected: None` where no record exists) or whose record still has the ETag `expected`.
-    /// The new tenancy's generation is one above the record's.
+    /// The new tenancy's generation is above that of the ownership record and of the checkpoint, whichever is higher: it counts on even
+    /// where the ownership record was lost or rewritten by somebody who keeps no generations.
     async fn claim(
         &self,
         partition: &PartitionId,
@@ -102,8 +104,19 @@ pub trait CheckpointStore: Send + Sync + 'static {
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError>;
 
+    /// Says again that the partition is owned: the record is as young as a new one. The tenancy goes on with another ETag; a
+    /// conflict means that it is over.
+    async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError>;
+
     /// Gives a partition back: the record stays, without an owner.
     async fn release(&self, tenancy: &Tenancy) -> Result<Written<()>, StoreError>;
+
+    /// Says that a host is there, in place of whatever it said before. The only write without a condition: nobody else writes this
+    /// record.
+    async fn announce(&self, presence: &Presence) -> Result<(), StoreError>;
+
+    /// Takes a host's announcement away; it may be gone already.
+    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError>;
 
     /// Reads a partition's checkpoint. `None`: there never was one.
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError>;
@@ -116,6 +129,15 @@ pub trait CheckpointStore: Send + Sync + 'static {
         checkpoint: &Checkpoint,
         expected: Option<&ETag>,
     ) -> Result<Written<ETag>, StoreError>;
+}
+
+/// What a store knows of its scope at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    /// The partitions that were ever owned or have a checkpoint, in no particular order.
+    pub partitions: Vec<PartitionRecord>,
+    /// The hosts that said they are there, in no particular order.
+    pub hosts: Vec<HostRecord>,
 }
 
 /// What a store knows of one partition.
@@ -134,10 +156,36 @@ pub struct PartitionRecord {
 pub struct Ownership {
     /// `None`: released.
     pub owner: Option<OwnerId>,
-    /// How many ownerships there were, this one included.
+    /// How many ownerships there were, this one included; 0 when the record's writer doesn't count.
     pub generation: u64,
     /// Condition for the next write.
     pub etag: ETag,
+    /// How long ago it was written, by the store's own clock alone; `None` where the store has none, and then it counts as fresh.
+    pub age: Option<Duration>,
+}
+
+/// What a host says of itself to the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// The host, by the name under which it owns partitions.
+    pub owner: OwnerId,
+    /// The most partitions that it takes; `None`: as many as there are.
+    pub capacity: Option<u32>,
+    /// How many partitions it would have now if nobody were in its way; 0 while it only stands by or is about to leave.
+    pub wanted: u32,
+    /// The Weir that it runs.
+    pub version: String,
+}
+
+/// A host's announcement as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostRecord {
+    /// What it said.
+    pub presence: Presence,
+    /// Changes with every announcement, whatever it says.
+    pub etag: ETag,
+    /// Like [`Ownership::age`].
+    pub age: Option<Duration>,
 }
 
 /// The outcome of a conditional write.
@@ -147,6 +195,16 @@ pub enum Written<T> {
     Done(T),
     /// Somebody else wrote first; nothing changed. Read again before deciding anything.
     Conflict,
+}
+
+impl<T> Written<T> {
+    /// The same outcome with another value.
+    pub fn map<U>(self, done: impl FnOnce(T) -> U) -> Written<U> {
+        match self {
+            Self::Done(value) => Written::Done(done(value)),
+            Self::Conflict => Written::Conflict,
+        }
+    }
 }
 
 /// Why a store could not answer, and what is certain about the write it was asked for.

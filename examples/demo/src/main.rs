@@ -166,7 +166,7 @@ async fn demo(arguments: Arguments) -> Result<bool, Error> {
 
 async fn checkpoints(directory: &std::path::Path) -> Result<Checkpoints, Error> {
     let store = DirectoryStore::read_only(&directory.join("checkpoints"), process::scope());
-    let records = store.list().await?;
+    let records = store.list().await?.partitions;
     let of = |record: weir_host::seams::PartitionRecord| {
         record.checkpoint.map(|checkpoint| (record.partition, checkpoint.position.sequence_number))
     };

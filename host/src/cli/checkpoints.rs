@@ -81,14 +81,15 @@ pub(crate) async fn checkpoints(args: CheckpointsArgs) -> Result<(), Failure> {
 async fn progress(config: &Config, processor: &ProcessorConfig) -> Result<Progress, Failure> {
     let scope = scope(processor);
     let store = DirectoryStore::read_only(&config.checkpoints, scope.clone());
-    let records = store.list().await.map_err(|error| {
+    let listing = store.list().await.map_err(|error| {
         Failure::failed(format!("can't read the checkpoints of processor `{}`: {error}", processor.name))
     })?;
     let (infos, problem) = match enqueued(processor).await {
         Ok(infos) => (infos, None),
         Err(why) => (BTreeMap::new(), Some(why)),
     };
-    let mut records: BTreeMap<_, _> = records.into_iter().map(|record| (record.partition.clone(), record)).collect();
+    let records = listing.partitions.into_iter().map(|record| (record.partition.clone(), record));
+    let mut records: BTreeMap<_, _> = records.collect();
     let mut ids: Vec<_> = infos.keys().chain(records.keys()).cloned().collect();
     ids.sort_by_key(|id| (id.as_str().len(), id.clone()));
     ids.dedup();

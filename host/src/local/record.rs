@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Position, Scope};
-use crate::seams::{Ownership, StoreError};
+use crate::seams::{Ownership, Presence, StoreError};
 
 /// The layout of these files. Raised when an older Weir could misread a newer file.
 const VERSION: u32 = 1;
@@ -66,15 +66,41 @@ pub(super) struct CheckpointRecord {
     pub(super) subject: Subject,
     sequence_number: i64,
     offset: String,
-    generation: u64,
+    pub(super) generation: u64,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     state_base64: String,
     pub(super) revision: u64,
 }
 
+/// The directory of the hosts' announcements, which no partition's directory can be (see [`segment`]).
+pub(super) const HOSTS: &str = "+hosts";
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct PresenceRecord {
+    owner: String,
+    capacity: Option<u32>,
+    wanted: u32,
+    version: String,
+    pub(super) revision: u64,
+}
+
+impl PresenceRecord {
+    pub(super) fn new(presence: &Presence, revision: u64) -> Self {
+        let Presence { owner, capacity, wanted, version } = presence.clone();
+        Self { owner: owner.to_string(), capacity, wanted, version, revision }
+    }
+
+    pub(super) fn presence(self) -> Presence {
+        let Self { owner, capacity, wanted, version, .. } = self;
+        Presence { owner: OwnerId::from(&*owner), capacity, wanted, version }
+    }
+}
+
 impl OwnershipRecord {
     pub(super) fn ownership(&self, etag: ETag) -> Ownership {
-        Ownership { owner: self.owner.as_deref().map(OwnerId::from), generation: self.generation, etag }
+        let owner = self.owner.as_deref().map(OwnerId::from);
+        Ownership { owner, generation: self.generation, etag, age: None }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Ownership and checkpoints in a directory, for one host on one machine.
 //!
-//! `ROOT/namespace/hub/group/partition/{ownership,checkpoint}.json`. A write goes to a temporary file, is flushed to
-//! the disk, renamed over the old one, and the directory is flushed: after a crash at any moment there is the old
-//! record or the new one. `group/lock` is locked for as long as the store lives, and by the kernel's doing no longer
+//! `ROOT/namespace/hub/group/partition/{ownership,checkpoint}.json`, and `…/group/+hosts/NAME.json` for who is there. A
+//! write goes to a temporary file, is flushed to the disk, renamed over the old one, and the directory is flushed: after a
+//! crash at any moment there is the old record or the new one. `group/lock` is locked for as long as the store lives, and by the kernel's doing no longer
 //! than its process lives, so conditions checked in this process hold.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -14,9 +14,9 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::record::{self, CheckpointRecord, OwnershipRecord, Subject, segment};
+use super::record::{self, CheckpointRecord, HOSTS, OwnershipRecord, PresenceRecord, Subject, segment};
 use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Scope, Tenancy};
-use crate::seams::{CheckpointStore, PartitionRecord, StoreError, Written};
+use crate::seams::{CheckpointStore, HostRecord, Listing, PartitionRecord, Presence, StoreError, Written};
 
 /// The checkpoint store of one scope, in a directory.
 #[derive(Clone, Debug)]
@@ -128,9 +128,7 @@ impl Inner {
         expected: Option<&ETag>,
         make: impl FnOnce(Option<R>) -> (R, T),
     ) -> Result<Written<(ETag, T)>, StoreError> {
-        if self.lock.is_none() {
-            return Err(StoreError::Determinate("this store was opened for reading only".into()));
-        }
+        self.writable()?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.read::<R>(partition)?;
         if found.as_ref().map(|(_, etag)| etag) != expected {
@@ -141,16 +139,69 @@ impl Inner {
         Ok(Written::Done((etag, result)))
     }
 
-    fn list(&self) -> Result<Vec<PartitionRecord>, StoreError> {
-        let failed = |e: io::Error| StoreError::Determinate(format!("can't list {}: {e}", self.directory.display()));
-        let entries = match fs::read_dir(&self.directory) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(failed)?,
-        };
+    fn writable(&self) -> Result<(), StoreError> {
+        match self.lock {
+            Some(_) => Ok(()),
+            None => Err(StoreError::Determinate("this store was opened for reading only".into())),
+        }
+    }
+
+    /// Writes an ownership record again, if it still has the tenancy's ETag.
+    fn rewrite(&self, tenancy: &Tenancy, owner: Option<&OwnerId>) -> Result<Written<ETag>, StoreError> {
+        let written = self.replace::<OwnershipRecord, _>(&tenancy.partition, Some(&tenancy.ownership), |found| {
+            let revision = found.map_or(0, |o| o.revision) + 1;
+            let subject = Subject::new(&self.scope, &tenancy.partition);
+            let owner = owner.map(ToString::to_string);
+            (OwnershipRecord { subject, owner, generation: tenancy.generation, revision }, ())
+        })?;
+        Ok(written.map(|(etag, ())| etag))
+    }
+
+    /// Where a host's announcement is.
+    fn host(&self, owner: &OwnerId) -> PathBuf {
+        self.directory.join(HOSTS).join(segment(owner.as_str())).with_added_extension("json")
+    }
+
+    fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+        self.writable()?;
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.host(&presence.owner);
+        let revision = intact(read::<PresenceRecord>(&path))?.map_or(0, |(found, _)| found.revision) + 1;
+        write(&path, &PresenceRecord::new(presence, revision)).map(drop)
+    }
+
+    fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
+        self.writable()?;
+        let path = self.host(owner);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::Determinate(format!("can't remove {}: {e}", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn hosts(&self) -> Result<Vec<HostRecord>, StoreError> {
+        let directory = self.directory.join(HOSTS);
+        let mut hosts = Vec::new();
+        for path in entries(&directory)? {
+            if path.extension().is_some_and(|e| e == "json")
+                && let Some((record, etag)) = intact(read::<PresenceRecord>(&path))?
+            {
+                hosts.push(HostRecord { presence: record.presence(), etag, age: None });
+            }
+        }
+        Ok(hosts)
+    }
+
+    fn list(&self) -> Result<Listing, StoreError> {
+        Ok(Listing { partitions: self.partitions()?, hosts: self.hosts()? })
+    }
+
+    fn partitions(&self) -> Result<Vec<PartitionRecord>, StoreError> {
         let mut records = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(failed)?.path();
-            if !path.is_dir() {
+        for path in entries(&self.directory)? {
+            if !path.is_dir() || path.ends_with(HOSTS) {
                 continue;
             }
             let ownership = read::<OwnershipRecord>(&path.join(OwnershipRecord::FILE))?;
@@ -175,7 +226,7 @@ impl Inner {
 
 #[async_trait]
 impl CheckpointStore for DirectoryStore {
-    async fn list(&self) -> Result<Vec<PartitionRecord>, StoreError> {
+    async fn list(&self) -> Result<Listing, StoreError> {
         self.blocking(Inner::list).await
     }
 
@@ -187,32 +238,40 @@ impl CheckpointStore for DirectoryStore {
     ) -> Result<Written<Tenancy>, StoreError> {
         let (partition, owner, expected) = (partition.clone(), owner.clone(), expected.cloned());
         self.blocking(move |inner| {
+            let committed = intact(inner.read::<CheckpointRecord>(&partition))?.map_or(0, |(c, _)| c.generation);
             let written = inner.replace::<OwnershipRecord, _>(&partition, expected.as_ref(), |found| {
-                let (generation, revision) = found.map_or((1, 1), |o| (o.generation + 1, o.revision + 1));
+                let (generation, revision) = found.map_or((0, 0), |o| (o.generation, o.revision));
+                let (generation, revision) = (generation.max(committed) + 1, revision + 1);
                 let subject = Subject::new(&inner.scope, &partition);
                 (OwnershipRecord { subject, owner: Some(owner.to_string()), generation, revision }, generation)
             })?;
-            Ok(match written {
-                Written::Done((ownership, generation)) => {
-                    Written::Done(Tenancy { partition, owner, generation, ownership })
-                }
-                Written::Conflict => Written::Conflict,
-            })
+            Ok(written.map(|(ownership, generation)| Tenancy { partition, owner, generation, ownership }))
+        })
+        .await
+    }
+
+    async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {
+        let tenancy = tenancy.clone();
+        self.blocking(move |inner| {
+            let renewed = inner.rewrite(&tenancy, Some(&tenancy.owner))?;
+            Ok(renewed.map(|ownership| Tenancy { ownership, ..tenancy }))
         })
         .await
     }
 
     async fn release(&self, tenancy: &Tenancy) -> Result<Written<()>, StoreError> {
-        let Tenancy { partition, generation, ownership, .. } = tenancy.clone();
-        self.blocking(move |inner| {
-            let written = inner.replace::<OwnershipRecord, _>(&partition, Some(&ownership), |found| {
-                let revision = found.map_or(0, |o| o.revision) + 1;
-                let subject = Subject::new(&inner.scope, &partition);
-                (OwnershipRecord { subject, owner: None, generation, revision }, ())
-            })?;
-            Ok(if written == Written::Conflict { Written::Conflict } else { Written::Done(()) })
-        })
-        .await
+        let tenancy = tenancy.clone();
+        self.blocking(move |inner| Ok(inner.rewrite(&tenancy, None)?.map(drop))).await
+    }
+
+    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+        let presence = presence.clone();
+        self.blocking(move |inner| inner.announce(&presence)).await
+    }
+
+    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
+        let owner = owner.clone();
+        self.blocking(move |inner| inner.withdraw(&owner)).await
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {
@@ -236,16 +295,13 @@ impl CheckpointStore for DirectoryStore {
                 let revision = found.map_or(0, |c| c.revision) + 1;
                 (CheckpointRecord::new(Subject::new(&inner.scope, &partition), &checkpoint, revision), ())
             })?;
-            Ok(match written {
-                Written::Done((etag, ())) => Written::Done(etag),
-                Written::Conflict => Written::Conflict,
-            })
+            Ok(written.map(|(etag, ())| etag))
         })
         .await
     }
 }
 
-/// One of the two kinds of record.
+/// A record of one partition, of which there are two kinds.
 trait Record: Serialize + DeserializeOwned {
     const FILE: &'static str;
     fn subject(&self) -> &Subject;
@@ -265,7 +321,16 @@ impl Record for CheckpointRecord {
     }
 }
 
-fn read<R: Record>(path: &Path) -> Result<Option<(R, ETag)>, StoreError> {
+/// What is in a directory, which need not exist.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let failed = |e: io::Error| StoreError::Determinate(format!("can't list {}: {e}", directory.display()));
+    match fs::read_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries.map_err(failed)?.map(|entry| Ok(entry.map_err(failed)?.path())).collect(),
+    }
+}
+
+fn read<R: Serialize + DeserializeOwned>(path: &Path) -> Result<Option<(R, ETag)>, StoreError> {
     match fs::read(path) {
         Ok(bytes) => record::decode(path, &bytes).map(Some),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
@@ -285,7 +350,7 @@ fn intact<T>(read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreErro
 }
 
 /// Replaces a file in one step that survives a crash at any moment.
-fn write<R: Record>(path: &Path, new: &R) -> Result<ETag, StoreError> {
+fn write<R: Serialize>(path: &Path, new: &R) -> Result<ETag, StoreError> {
     let before = |e: &dyn std::fmt::Display| StoreError::Determinate(format!("can't write {}: {e}", path.display()));
     let after = |e: io::Error| StoreError::Indeterminate(format!("writing {}: {e}", path.display()));
     let (bytes, etag) = record::encode(new).map_err(|e| before(&e))?;

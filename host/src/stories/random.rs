@@ -20,7 +20,7 @@ use super::*;
 use crate::guest::{CloseReason, Instance, Opening, Processor, Redelivery, Rejection};
 use crate::model::{Checkpoint, ETag, Output, OwnerId, PartitionId, Tenancy};
 use crate::retry::{Backoff, RetryPolicy};
-use crate::seams::{PartitionRecord, SinkError, StoreError, Written};
+use crate::seams::{Listing, Presence, SinkError, StoreError, Written};
 use crate::testing::{Faults, FaultySink, FaultySource, FaultyStore};
 
 const PARTITIONS: usize = 2;
@@ -180,7 +180,7 @@ struct Audited {
 
 #[async_trait]
 impl CheckpointStore for Audited {
-    async fn list(&self) -> Result<Vec<PartitionRecord>, StoreError> {
+    async fn list(&self) -> Result<Listing, StoreError> {
         self.inner.list().await
     }
 
@@ -193,8 +193,20 @@ impl CheckpointStore for Audited {
         self.inner.claim(partition, owner, expected).await
     }
 
+    async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {
+        self.inner.renew(tenancy).await
+    }
+
     async fn release(&self, tenancy: &Tenancy) -> Result<Written<()>, StoreError> {
         self.inner.release(tenancy).await
+    }
+
+    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+        self.inner.announce(presence).await
+    }
+
+    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
+        self.inner.withdraw(owner).await
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {

@@ -95,7 +95,7 @@ struct Away {
 
 #[async_trait::async_trait]
 impl CheckpointStore for Away {
-    async fn list(&self) -> Result<Vec<crate::seams::PartitionRecord>, crate::seams::StoreError> {
+    async fn list(&self) -> Result<crate::seams::Listing, crate::seams::StoreError> {
         self.inner.list().await
     }
 
@@ -108,11 +108,26 @@ impl CheckpointStore for Away {
         self.inner.claim(partition, owner, expected).await
     }
 
+    async fn renew(
+        &self,
+        tenancy: &crate::model::Tenancy,
+    ) -> Result<crate::seams::Written<crate::model::Tenancy>, crate::seams::StoreError> {
+        self.inner.renew(tenancy).await
+    }
+
     async fn release(
         &self,
         tenancy: &crate::model::Tenancy,
     ) -> Result<crate::seams::Written<()>, crate::seams::StoreError> {
         self.inner.release(tenancy).await
+    }
+
+    async fn announce(&self, presence: &crate::seams::Presence) -> Result<(), crate::seams::StoreError> {
+        self.inner.announce(presence).await
+    }
+
+    async fn withdraw(&self, owner: &crate::model::OwnerId) -> Result<(), crate::seams::StoreError> {
+        self.inner.withdraw(owner).await
     }
 
     async fn load(

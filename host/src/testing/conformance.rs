@@ -7,62 +7,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Position, Tenancy};
-use crate::seams::{CheckpointStore, StoreError, Written};
-
-/// Checks an empty store. Errors are retried the way the pipeline does (determinate: again; indeterminate: read first),
-/// so a store behind [`super::FaultyStore`] must pass as well, as long as no write is late.
-pub async fn checkpoint_store(store: &dyn CheckpointStore) {
-    let (zero, one) = (PartitionId::from("0"), PartitionId::from("one/../weird"));
-    let (ann, ben) = (OwnerId::from("ann"), OwnerId::from("ben"));
-    assert!(list(store).await.is_empty(), "an empty store lists nothing");
-    assert!(load(store, &zero).await.is_none(), "an empty store has no checkpoint");
-
-    // Ownership: whoever names the current ETag wins, everybody else conflicts, and generations count.
-    let first = claim(store, &zero, &ann, None).await.unwrap_or_else(|| panic!("a free partition can be claimed"));
-    assert_eq!(first.generation, 1, "the first ownership is generation 1");
-    assert!(claim(store, &zero, &ben, None).await.is_none(), "a claim for a free partition loses against an owner");
-    let second = claim(store, &zero, &ben, Some(&first.ownership)).await;
-    let second = second.unwrap_or_else(|| panic!("a claim that names the record's ETag wins"));
-    assert!(second.generation > first.generation, "a newer ownership has a higher generation");
-    assert!(claim(store, &zero, &ann, Some(&first.ownership)).await.is_none(), "an old ETag loses");
-    assert!(!release(store, &first).await, "an ended tenancy can't release its successor's");
-    assert_eq!(owner(store, &zero).await, Some(Some(ben.clone())));
-    assert!(release(store, &second).await, "the owner can release");
-    assert_eq!(owner(store, &zero).await, Some(None), "released: the record stays, without an owner");
-    let etag = ownership_etag(store, &zero).await;
-    let third = claim(store, &zero, &ann, etag.as_ref()).await.unwrap_or_else(|| panic!("released: free to claim"));
-    assert!(third.generation > second.generation, "a release doesn't reset the generation");
-    claim(store, &one, &ann, None).await.unwrap_or_else(|| panic!("partitions are independent, whatever their name"));
-    assert_eq!(list(store).await.len(), 2, "both partitions are listed");
-
-    // Checkpoints: one writer wins, what was written is read, and nothing else ever is.
-    let c1 = checkpoint(5, third.generation, b"");
-    let e1 = commit(store, &zero, &c1, None).await.unwrap_or_else(|| panic!("the first commit creates"));
-    assert!(commit(store, &zero, &checkpoint(6, 9, b""), None).await.is_none(), "a second creation loses");
-    assert_eq!(load(store, &zero).await, Some((c1, e1.clone())), "a lost race changes nothing");
-    let c2 = checkpoint(70, third.generation, &[0, 255, 10, 13, 34]);
-    let e2 = commit(store, &zero, &c2, Some(&e1)).await.unwrap_or_else(|| panic!("the holder of the ETag replaces"));
-    assert_ne!(e1, e2, "every write changes the ETag");
-    assert!(commit(store, &zero, &checkpoint(8, 3, b""), Some(&e1)).await.is_none(), "an old ETag loses");
-    assert_eq!(
-        load(store, &zero).await,
-        Some((c2.clone(), e2.clone())),
-        "position, generation and state come back as written"
-    );
-    let e3 =
-        commit(store, &zero, &c2, Some(&e2)).await.unwrap_or_else(|| panic!("the same content may be written again"));
-    assert_ne!(e2, e3, "every write changes the ETag, whatever it writes");
-    let listed = list(store).await.into_iter().find(|r| r.partition == zero);
-    let listed = listed.and_then(|r| r.checkpoint).map(|c| (c.position, c.generation));
-    assert_eq!(listed, Some((c2.position, c2.generation)), "a list shows checkpoints too");
-    assert!(load(store, &one).await.is_none(), "partitions don't share checkpoints");
-    assert_eq!(owner(store, &zero).await, Some(Some(ann)), "a commit doesn't touch the ownership");
-}
-
-fn checkpoint(sequence_number: i64, generation: u64, state: &[u8]) -> Checkpoint {
-    let position = Position { sequence_number, offset: ByteString::from(format!("{sequence_number}\"ö")) };
-    Checkpoint { position, generation, state: Bytes::copy_from_slice(state) }
-}
+use crate::seams::{CheckpointStore, HostRecord, Listing, Ownership, PartitionRecord, Presence, StoreError, Written};
 
 /// Tries a read or a write again while it certainly did not happen. `None`: it may have happened.
 macro_rules! settled {
@@ -78,16 +23,198 @@ macro_rules! settled {
     };
 }
 
-async fn list(store: &dyn CheckpointStore) -> Vec<crate::seams::PartitionRecord> {
+/// Whether a write that must lose a race does. It changes nothing, so it may be tried again whatever went wrong.
+macro_rules! refused {
+    ($call:expr) => {
+        loop {
+            match $call {
+                Ok(written) => break written == Written::Conflict,
+                Err(StoreError::Determinate(_) | StoreError::Indeterminate(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+}
+
+/// Checks an empty store. Errors are retried the way the pipeline does (determinate: again; indeterminate: read first),
+/// so a store behind [`super::FaultyStore`] must pass as well, as long as no write is late.
+pub async fn checkpoint_store(store: &dyn CheckpointStore) {
+    let listing = list(store).await;
+    assert!(listing == Listing::default(), "an empty store lists nothing, not {listing:?}");
+    let tenancy = ownership_is_by_etag(store).await;
+    checkpoints_are_by_etag(store, &tenancy).await;
+    renewals_keep_everything_but_the_etag(store).await;
+    generations_count_on_from_the_checkpoint(store).await;
+    state_of_any_size_comes_back(store).await;
+    hosts_announce_themselves(store).await;
+}
+
+/// Whoever names the current ETag wins, everybody else conflicts, and generations count.
+async fn ownership_is_by_etag(store: &dyn CheckpointStore) -> Tenancy {
+    let (zero, one) = (PartitionId::from("0"), PartitionId::from("one/../weird"));
+    let (ann, ben) = (OwnerId::from("ann"), OwnerId::from("Ben #2 (ö)"));
+    let first = claim(store, &zero, &ann, None).await.unwrap_or_else(|| panic!("a free partition can be claimed"));
+    assert_eq!(first.generation, 1, "the first ownership is generation 1");
+    assert!(claim(store, &zero, &ben, None).await.is_none(), "a claim for a free partition loses against an owner");
+    let second = claim(store, &zero, &ben, Some(&first.ownership)).await;
+    let second = second.unwrap_or_else(|| panic!("a claim that names the record's ETag wins"));
+    assert!(second.generation > first.generation, "a newer ownership has a higher generation");
+    assert!(claim(store, &zero, &ann, Some(&first.ownership)).await.is_none(), "an old ETag loses");
+    assert!(refused!(store.release(&first).await), "an ended tenancy can't release its successor's");
+    assert_eq!(
+        owner(store, &zero).await,
+        Some(Some(ben.clone())),
+        "owners are listed as they are, whatever their name"
+    );
+    let listed = ownership(store, &zero).await.map(|o| (o.generation, o.etag));
+    assert_eq!(listed, Some((second.generation, second.ownership.clone())), "the list shows what the claim returned");
+    assert!(release(store, &second).await, "the owner can release");
+    assert_eq!(owner(store, &zero).await, Some(None), "released: the record stays, without an owner");
+    assert!(refused!(store.release(&second).await), "a release ends the tenancy");
+    let etag = ownership_etag(store, &zero).await;
+    let third = claim(store, &zero, &ann, etag.as_ref()).await.unwrap_or_else(|| panic!("released: free to claim"));
+    assert!(third.generation > second.generation, "a release doesn't reset the generation");
+    claim(store, &one, &ann, None).await.unwrap_or_else(|| panic!("partitions are independent, whatever their name"));
+    assert_eq!(list(store).await.partitions.len(), 2, "both partitions are listed");
+    assert_eq!(owner(store, &one).await, Some(Some(ann)), "partitions are listed by their own name");
+    third
+}
+
+/// One writer wins, what was written is read, and nothing else ever is.
+async fn checkpoints_are_by_etag(store: &dyn CheckpointStore, tenancy: &Tenancy) {
+    let (zero, one) = (PartitionId::from("0"), PartitionId::from("one/../weird"));
+    assert!(load(store, &zero).await.is_none(), "an ownership is no checkpoint");
+    let c1 = checkpoint(5, tenancy.generation, b"");
+    let e1 = commit(store, &zero, &c1, None).await.unwrap_or_else(|| panic!("the first commit creates"));
+    assert!(commit(store, &zero, &checkpoint(6, 9, b""), None).await.is_none(), "a second creation loses");
+    assert_eq!(load(store, &zero).await, Some((c1, e1.clone())), "a lost race changes nothing");
+    let c2 = checkpoint(70, tenancy.generation, &[0, 255, 10, 13, 34]);
+    let e2 = commit(store, &zero, &c2, Some(&e1)).await.unwrap_or_else(|| panic!("the holder of the ETag replaces"));
+    assert_ne!(e1, e2, "every write changes the ETag");
+    assert!(commit(store, &zero, &checkpoint(8, 3, b""), Some(&e1)).await.is_none(), "an old ETag loses");
+    assert_eq!(
+        load(store, &zero).await,
+        Some((c2.clone(), e2.clone())),
+        "position, generation and state come back as written"
+    );
+    let e3 =
+        commit(store, &zero, &c2, Some(&e2)).await.unwrap_or_else(|| panic!("the same content may be written again"));
+    assert_ne!(e2, e3, "every write changes the ETag, whatever it writes");
+    let listed = record(store, &zero).await.and_then(|r| r.checkpoint).map(|c| (c.position, c.generation));
+    assert_eq!(listed, Some((c2.position, c2.generation)), "a list shows checkpoints too");
+    assert!(load(store, &one).await.is_none(), "partitions don't share checkpoints");
+    assert!(commit(store, &one, &checkpoint(1, 1, b""), Some(&e3)).await.is_none(), "there is nothing to replace");
+    assert!(load(store, &one).await.is_none(), "and a lost race creates nothing");
+    assert_eq!(ownership_etag(store, &zero).await.as_ref(), Some(&tenancy.ownership), "a commit is no renewal");
+}
+
+/// The tenancy goes on; who lost it can't renew it.
+async fn renewals_keep_everything_but_the_etag(store: &dyn CheckpointStore) {
+    let partition = PartitionId::from("2");
+    let (ann, ben) = (OwnerId::from("ann"), OwnerId::from("ben"));
+    let first = claim(store, &partition, &ann, None).await.unwrap_or_else(|| panic!("a free partition can be claimed"));
+    let renewed = renew(store, &first).await.unwrap_or_else(|| panic!("the owner can renew"));
+    assert_ne!(renewed.ownership, first.ownership, "a renewal is a write");
+    assert_eq!(Tenancy { ownership: first.ownership.clone(), ..renewed.clone() }, first, "and changes nothing else");
+    let listed = ownership(store, &partition).await;
+    let listed = listed.map(|o| (o.owner, o.generation, o.etag));
+    assert_eq!(listed, Some((Some(ann.clone()), first.generation, renewed.ownership.clone())));
+    assert!(refused!(store.renew(&first).await), "an old ETag can't renew");
+    assert!(claim(store, &partition, &ben, Some(&first.ownership)).await.is_none(), "nor be stolen from");
+    assert!(refused!(store.release(&first).await), "nor release");
+    let stolen = claim(store, &partition, &ben, Some(&renewed.ownership)).await;
+    let stolen = stolen.unwrap_or_else(|| panic!("the renewed record can be claimed like any other"));
+    assert!(refused!(store.renew(&renewed).await), "who was robbed can't renew");
+    assert_eq!(owner(store, &partition).await, Some(Some(ben)), "and didn't");
+    assert!(release(store, &stolen).await);
+    assert!(refused!(store.renew(&stolen).await), "who released can't renew");
+    assert_eq!(owner(store, &partition).await, Some(None));
+}
+
+/// A lost ownership record must not bring an old generation back: checkpoints would look newer than their successors.
+async fn generations_count_on_from_the_checkpoint(store: &dyn CheckpointStore) {
+    let (partition, ann) = (PartitionId::from("3"), OwnerId::from("ann"));
+    commit(store, &partition, &checkpoint(4, 9, b""), None).await.unwrap_or_else(|| panic!("the first commit creates"));
+    let found = record(store, &partition).await.unwrap_or_else(|| panic!("a checkpoint alone makes a record"));
+    assert_eq!(found.ownership, None, "nobody ever owned it");
+    let first = claim(store, &partition, &ann, None).await.unwrap_or_else(|| panic!("a free partition can be claimed"));
+    assert_eq!(first.generation, 10, "the checkpoint's generation counts too");
+    let second = claim(store, &partition, &ann, Some(&first.ownership)).await.map(|t| t.generation);
+    assert_eq!(second, Some(11), "and then the ownership's");
+}
+
+/// Stores keep large state elsewhere than small one; nobody must be able to tell.
+async fn state_of_any_size_comes_back(store: &dyn CheckpointStore) {
+    let partition = PartitionId::from("4");
+    let mut etag = None;
+    for (n, size) in [0, 1, 64 << 10, (64 << 10) + 1, 300_000, 300_000, 7, 200_000, 0].into_iter().enumerate() {
+        let state: Vec<u8> = (0..size).map(|i| (i * 7 + i / 256 + n) as u8).collect();
+        let wanted = checkpoint(n as i64, 1, &state);
+        let written = commit(store, &partition, &wanted, etag.as_ref()).await;
+        let written = written.unwrap_or_else(|| panic!("{size} bytes of state: the holder of the ETag replaces"));
+        let found = load(store, &partition).await;
+        let (found, read) = found.unwrap_or_else(|| panic!("{size} bytes of state: it was written"));
+        assert!(found == wanted, "{size} bytes of state come back as they were");
+        assert_eq!(read, written, "{size} bytes of state: a load returns the commit's ETag");
+        etag = Some(written);
+    }
+}
+
+/// Each host has one announcement, the last.
+async fn hosts_announce_themselves(store: &dyn CheckpointStore) {
+    let before = list(store).await.partitions.len();
+    let host = |name: &str, capacity, wanted| Presence {
+        owner: OwnerId::from(name),
+        capacity,
+        wanted,
+        version: "0.1.0-rc (ö)".into(),
+    };
+    let (ann, ben) = (host("ownership", None, 4), host("Ben/../#2 ö", Some(8), 2));
+    announce(store, &ann).await;
+    let first = hosts(store).await;
+    announce(store, &ben).await;
+    assert_eq!(hosts(store).await.len(), 2, "each host is listed");
+    announce(store, &ann).await;
+    let again = hosts(store).await;
+    let etag = |hosts: &[HostRecord], name| {
+        hosts.iter().find(|h| h.presence.owner == OwnerId::from(name)).map(|h| h.etag.clone())
+    };
+    assert_ne!(etag(&first, "ownership"), etag(&again, "ownership"), "the same again is a sign of life");
+    let busy = host("ownership", Some(1), 0);
+    announce(store, &busy).await;
+    let mut said: Vec<_> = hosts(store).await.into_iter().map(|h| h.presence).collect();
+    said.sort_by_key(|p| p.owner.to_string());
+    assert_eq!(said, [ben.clone(), busy], "what is listed is the last that each said");
+    withdraw(store, &ann.owner).await;
+    withdraw(store, &ann.owner).await;
+    let left: Vec<_> = hosts(store).await.into_iter().map(|h| h.presence).collect();
+    assert_eq!(left, [ben], "who withdrew is gone, and nobody else");
+    assert_eq!(list(store).await.partitions.len(), before, "hosts are no partitions");
+}
+
+fn checkpoint(sequence_number: i64, generation: u64, state: &[u8]) -> Checkpoint {
+    let position = Position { sequence_number, offset: ByteString::from(format!("{sequence_number}\"ö")) };
+    Checkpoint { position, generation, state: Bytes::copy_from_slice(state) }
+}
+
+async fn list(store: &dyn CheckpointStore) -> Listing {
     settled!(store.list().await).unwrap_or_else(|| panic!("a read is never indeterminate"))
+}
+
+async fn hosts(store: &dyn CheckpointStore) -> Vec<HostRecord> {
+    list(store).await.hosts
 }
 
 async fn load(store: &dyn CheckpointStore, partition: &PartitionId) -> Option<(Checkpoint, ETag)> {
     settled!(store.load(partition).await).unwrap_or_else(|| panic!("a read is never indeterminate"))
 }
 
-async fn ownership(store: &dyn CheckpointStore, partition: &PartitionId) -> Option<crate::seams::Ownership> {
-    list(store).await.into_iter().find(|r| r.partition == *partition).and_then(|r| r.ownership)
+async fn record(store: &dyn CheckpointStore, partition: &PartitionId) -> Option<PartitionRecord> {
+    list(store).await.partitions.into_iter().find(|r| r.partition == *partition)
+}
+
+async fn ownership(store: &dyn CheckpointStore, partition: &PartitionId) -> Option<Ownership> {
+    record(store, partition).await.and_then(|r| r.ownership)
 }
 
 async fn owner(store: &dyn CheckpointStore, partition: &PartitionId) -> Option<Option<OwnerId>> {
@@ -96,6 +223,15 @@ async fn owner(store: &dyn CheckpointStore, partition: &PartitionId) -> Option<O
 
 async fn ownership_etag(store: &dyn CheckpointStore, partition: &PartitionId) -> Option<ETag> {
     ownership(store, partition).await.map(|o| o.etag)
+}
+
+/// An announcement has no condition: it is just made again.
+async fn announce(store: &dyn CheckpointStore, presence: &Presence) {
+    while settled!(store.announce(presence).await).is_none() {}
+}
+
+async fn withdraw(store: &dyn CheckpointStore, owner: &OwnerId) {
+    while settled!(store.withdraw(owner).await).is_none() {}
 }
 
 /// `None`: conflict.
@@ -116,6 +252,23 @@ async fn claim(
                 }
                 Some(o) if expected != Some(&o.etag) => return None,
                 _ => {}
+            },
+        }
+    }
+}
+
+/// `None`: conflict.
+async fn renew(store: &dyn CheckpointStore, tenancy: &Tenancy) -> Option<Tenancy> {
+    loop {
+        match settled!(store.renew(tenancy).await) {
+            Some(Written::Done(renewed)) => return Some(renewed),
+            Some(Written::Conflict) => return None,
+            None => match ownership(store, &tenancy.partition).await {
+                Some(o) if o.etag == tenancy.ownership => {}
+                Some(o) if o.generation == tenancy.generation && o.owner.as_ref() == Some(&tenancy.owner) => {
+                    return Some(Tenancy { ownership: o.etag, ..tenancy.clone() });
+                }
+                _ => return None,
             },
         }
     }

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::model::{Checkpoint, ETag, Event, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy};
 use crate::seams::{
-    CheckpointStore, EventSource, OpenOptions, PartitionReceiver, PartitionRecord, Sink, SinkError, SourceError,
+    CheckpointStore, EventSource, Listing, OpenOptions, PartitionReceiver, Presence, Sink, SinkError, SourceError,
     SourceErrorKind, StoreError, Written,
 };
 
@@ -114,13 +114,41 @@ fn unknown() -> StoreError {
     StoreError::Indeterminate("the connection ended, as the test wants it".into())
 }
 
-#[async_trait]
-impl<S: CheckpointStore> CheckpointStore for FaultyStore<S> {
-    async fn list(&self) -> Result<Vec<PartitionRecord>, StoreError> {
+impl<S: CheckpointStore> FaultyStore<S> {
+    async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
         match self.dice.throw().await {
-            Fate::Fine => self.inner.list().await,
+            Fate::Fine => call.await,
             _ => Err(not_done()),
         }
+    }
+
+    /// `call` makes the write, which begins when it is first polled.
+    async fn write<T, F>(&self, call: impl FnOnce(Arc<S>) -> F + Send) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let write = call(Arc::clone(&self.inner));
+        match self.dice.throw().await {
+            Fate::Fine => write.await,
+            Fate::NotDone => Err(not_done()),
+            Fate::UnknownNotDone => Err(unknown()),
+            Fate::UnknownDone => write.await.and_then(|_| Err(unknown())),
+            Fate::Late(after) => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    write.await
+                });
+                Err(unknown())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<S: CheckpointStore> CheckpointStore for FaultyStore<S> {
+    async fn list(&self) -> Result<Listing, StoreError> {
+        self.read(self.inner.list()).await
     }
 
     async fn claim(
@@ -129,45 +157,32 @@ impl<S: CheckpointStore> CheckpointStore for FaultyStore<S> {
         owner: &OwnerId,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError> {
-        match self.dice.throw().await {
-            Fate::Fine => self.inner.claim(partition, owner, expected).await,
-            Fate::NotDone => Err(not_done()),
-            Fate::UnknownNotDone => Err(unknown()),
-            Fate::UnknownDone => self.inner.claim(partition, owner, expected).await.and_then(|_| Err(unknown())),
-            Fate::Late(after) => {
-                let (inner, partition, owner) = (Arc::clone(&self.inner), partition.clone(), owner.clone());
-                let expected = expected.cloned();
-                tokio::spawn(async move {
-                    tokio::time::sleep(after).await;
-                    inner.claim(&partition, &owner, expected.as_ref()).await
-                });
-                Err(unknown())
-            }
-        }
+        let (partition, owner, expected) = (partition.clone(), owner.clone(), expected.cloned());
+        self.write(|inner| async move { inner.claim(&partition, &owner, expected.as_ref()).await }).await
+    }
+
+    async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {
+        let tenancy = tenancy.clone();
+        self.write(|inner| async move { inner.renew(&tenancy).await }).await
     }
 
     async fn release(&self, tenancy: &Tenancy) -> Result<Written<()>, StoreError> {
-        match self.dice.throw().await {
-            Fate::Fine => self.inner.release(tenancy).await,
-            Fate::NotDone => Err(not_done()),
-            Fate::UnknownNotDone => Err(unknown()),
-            Fate::UnknownDone => self.inner.release(tenancy).await.and_then(|_| Err(unknown())),
-            Fate::Late(after) => {
-                let (inner, tenancy) = (Arc::clone(&self.inner), tenancy.clone());
-                tokio::spawn(async move {
-                    tokio::time::sleep(after).await;
-                    inner.release(&tenancy).await
-                });
-                Err(unknown())
-            }
-        }
+        let tenancy = tenancy.clone();
+        self.write(|inner| async move { inner.release(&tenancy).await }).await
+    }
+
+    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+        let presence = presence.clone();
+        self.write(|inner| async move { inner.announce(&presence).await }).await
+    }
+
+    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
+        let owner = owner.clone();
+        self.write(|inner| async move { inner.withdraw(&owner).await }).await
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {
-        match self.dice.throw().await {
-            Fate::Fine => self.inner.load(partition).await,
-            _ => Err(not_done()),
-        }
+        self.read(self.inner.load(partition)).await
     }
 
     async fn commit(
@@ -176,21 +191,8 @@ impl<S: CheckpointStore> CheckpointStore for FaultyStore<S> {
         checkpoint: &Checkpoint,
         expected: Option<&ETag>,
     ) -> Result<Written<ETag>, StoreError> {
-        match self.dice.throw().await {
-            Fate::Fine => self.inner.commit(partition, checkpoint, expected).await,
-            Fate::NotDone => Err(not_done()),
-            Fate::UnknownNotDone => Err(unknown()),
-            Fate::UnknownDone => self.inner.commit(partition, checkpoint, expected).await.and_then(|_| Err(unknown())),
-            Fate::Late(after) => {
-                let (inner, partition, checkpoint) = (Arc::clone(&self.inner), partition.clone(), checkpoint.clone());
-                let expected = expected.cloned();
-                tokio::spawn(async move {
-                    tokio::time::sleep(after).await;
-                    inner.commit(&partition, &checkpoint, expected.as_ref()).await
-                });
-                Err(unknown())
-            }
-        }
+        let (partition, checkpoint, expected) = (partition.clone(), checkpoint.clone(), expected.cloned());
+        self.write(|inner| async move { inner.commit(&partition, &checkpoint, expected.as_ref()).await }).await
     }
 }
 

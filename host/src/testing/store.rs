@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, SequenceNumber, Tenancy};
-use crate::seams::{CheckpointStore, Ownership, PartitionRecord, StoreError, Written};
+use crate::seams::{CheckpointStore, HostRecord, Listing, Ownership, PartitionRecord, Presence, StoreError, Written};
 
-/// A checkpoint store in memory. Clones are the same store.
+/// A checkpoint store in memory. Clones are the same store. Its clock is tokio's: in a test with paused time, records age as the
+/// test lets time pass.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     inner: Arc<Mutex<Inner>>,
@@ -17,15 +19,36 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Inner {
     writes: u64,
-    ownerships: BTreeMap<PartitionId, Ownership>,
+    ownerships: BTreeMap<PartitionId, Owned>,
     checkpoints: BTreeMap<PartitionId, (Checkpoint, ETag)>,
+    hosts: BTreeMap<String, (Presence, ETag, Instant)>,
     history: Vec<(PartitionId, SequenceNumber)>,
+}
+
+#[derive(Debug)]
+struct Owned {
+    owner: Option<OwnerId>,
+    generation: u64,
+    etag: ETag,
+    at: Instant,
 }
 
 impl Inner {
     fn etag(&mut self) -> ETag {
         self.writes += 1;
         ETag(self.writes.to_string())
+    }
+
+    /// Writes an ownership record again, if it still has the tenancy's ETag.
+    fn rewrite(&mut self, tenancy: &Tenancy, owner: Option<OwnerId>) -> Written<ETag> {
+        let etag = self.etag();
+        match self.ownerships.get_mut(&tenancy.partition) {
+            Some(owned) if owned.etag == tenancy.ownership => {
+                *owned = Owned { owner, generation: tenancy.generation, etag: etag.clone(), at: Instant::now() };
+                Written::Done(etag)
+            }
+            _ => Written::Conflict,
+        }
     }
 }
 
@@ -66,17 +89,27 @@ impl MemoryStore {
 
 #[async_trait]
 impl CheckpointStore for MemoryStore {
-    async fn list(&self) -> Result<Vec<PartitionRecord>, StoreError> {
+    async fn list(&self) -> Result<Listing, StoreError> {
         let inner = self.lock();
         let mut records: BTreeMap<&PartitionId, PartitionRecord> = BTreeMap::new();
         let blank = |p: &PartitionId| PartitionRecord { partition: p.clone(), ownership: None, checkpoint: None };
-        for (p, ownership) in &inner.ownerships {
-            records.entry(p).or_insert_with(|| blank(p)).ownership = Some(ownership.clone());
+        for (p, owned) in &inner.ownerships {
+            records.entry(p).or_insert_with(|| blank(p)).ownership = Some(Ownership {
+                owner: owned.owner.clone(),
+                generation: owned.generation,
+                etag: owned.etag.clone(),
+                age: Some(owned.at.elapsed()),
+            });
         }
         for (p, (checkpoint, _)) in &inner.checkpoints {
             records.entry(p).or_insert_with(|| blank(p)).checkpoint = Some(checkpoint.clone());
         }
-        Ok(records.into_values().collect())
+        let hosts = inner.hosts.values().map(|(presence, etag, at)| HostRecord {
+            presence: presence.clone(),
+            etag: etag.clone(),
+            age: Some(at.elapsed()),
+        });
+        Ok(Listing { hosts: hosts.collect(), partitions: records.into_values().collect() })
     }
 
     async fn claim(
@@ -90,24 +123,33 @@ impl CheckpointStore for MemoryStore {
         if current.map(|o| &o.etag) != expected {
             return Ok(Written::Conflict);
         }
-        let generation = current.map_or(0, |o| o.generation) + 1;
+        let committed = inner.checkpoints.get(partition).map_or(0, |(c, _)| c.generation);
+        let generation = current.map_or(0, |o| o.generation).max(committed) + 1;
         let etag = inner.etag();
-        let ownership = Ownership { owner: Some(owner.clone()), generation, etag: etag.clone() };
-        inner.ownerships.insert(partition.clone(), ownership);
+        let owned = Owned { owner: Some(owner.clone()), generation, etag: etag.clone(), at: Instant::now() };
+        inner.ownerships.insert(partition.clone(), owned);
         Ok(Written::Done(Tenancy { partition: partition.clone(), owner: owner.clone(), generation, ownership: etag }))
     }
 
+    async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {
+        let renewed = self.lock().rewrite(tenancy, Some(tenancy.owner.clone()));
+        Ok(renewed.map(|ownership| Tenancy { ownership, ..tenancy.clone() }))
+    }
+
     async fn release(&self, tenancy: &Tenancy) -> Result<Written<()>, StoreError> {
+        Ok(self.lock().rewrite(tenancy, None).map(|_| ()))
+    }
+
+    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
         let mut inner = self.lock();
         let etag = inner.etag();
-        match inner.ownerships.get_mut(&tenancy.partition) {
-            Some(o) if o.etag == tenancy.ownership => {
-                o.owner = None;
-                o.etag = etag;
-                Ok(Written::Done(()))
-            }
-            _ => Ok(Written::Conflict),
-        }
+        inner.hosts.insert(presence.owner.to_string(), (presence.clone(), etag, Instant::now()));
+        Ok(())
+    }
+
+    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
+        self.lock().hosts.remove(owner.as_str());
+        Ok(())
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {

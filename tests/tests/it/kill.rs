@@ -182,7 +182,7 @@ impl Story {
     async fn checkpoints(&self) -> BTreeMap<u32, i64> {
         let scope = Scope { namespace: "localhost".into(), event_hub: "in".into(), consumer_group: "$default".into() };
         let store = DirectoryStore::read_only(&self.path().join("checkpoints"), scope);
-        let records = store.list().await.unwrap();
+        let records = store.list().await.unwrap().partitions;
         records
             .into_iter()
             .filter_map(|record| {
