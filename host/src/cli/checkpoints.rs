@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::hub::namespace;
+use super::reach::Address;
 use super::wire::scope;
 use super::{print_line, summary};
 use crate::azure::Timeouts;
@@ -25,8 +26,8 @@ Examples:
   weir checkpoints weir.toml --json | jq '.[].partitions[].lag'
 
 Works while `weir run` is running. The lag counts events that are enqueued, but not covered by the
-checkpoint. When a namespace can't be reached, the checkpoints are shown without it, and the exit
-code is 1.")]
+checkpoint. When a namespace can't be reached, the checkpoints are shown without what is enqueued
+there, and the exit code is 1.")]
 pub(crate) struct CheckpointsArgs {
     /// The configuration
     #[arg(value_name = "WEIR.TOML", default_value = "weir.toml")]
@@ -109,6 +110,7 @@ async fn enqueued(processor: &ProcessorConfig) -> Result<BTreeMap<PartitionId, P
     let hubs = namespace(&processor.namespace).map_err(|error| error.to_string())?;
     let timeouts = Timeouts { manage: Duration::from_secs(10), ..Timeouts::default() };
     let source = hubs.source(&processor.event_hub, &processor.consumer_group, timeouts);
+    Address::of(&processor.namespace).reach().await?;
     let failed = |error| format!("what was last enqueued is not known: {error}");
     let mut infos = BTreeMap::new();
     for id in source.partitions().await.map_err(failed)? {

@@ -31,7 +31,7 @@ Examples:
   weir dev delays.wasm --events in.ndjson                     run over a file and end
   weir dev delays.wasm --events in.ndjson | jq .body          outputs are lines of JSON
   weir dev delays.wasm --config '{\"late-by-minutes\": 30}'     wait for what any client sends
-  weir dev delays.wasm --events in.ndjson --data ./try   the next run goes on from here
+  weir dev delays.wasm --events in.ndjson --data ./try        the next run goes on from here
 
 Events of one key keep their order. Lines of --events look like {\"body\": …, \"key\": …,
 \"properties\": {…}} (see `weir send --help`). Outputs go to standard output; rejected events, log

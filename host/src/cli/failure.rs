@@ -8,6 +8,9 @@ pub(crate) const USAGE: u8 = 2;
 /// Why a command did not do what it was asked; the text is for the person at the terminal.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
+    /// The report on standard output has said all there is to say. Exit code 1.
+    #[error("")]
+    Reported,
     /// Something failed. Exit code 1.
     #[error("{0}")]
     Failed(String),
@@ -30,7 +33,7 @@ impl Failure {
 
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Failed(_) => 1,
+            Self::Reported | Self::Failed(_) => 1,
             Self::Usage(_) => USAGE,
             Self::Unfinished(_) => 3,
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::failure::Failure;
+use super::reach::Address;
 use crate::azure::{Credential, Namespace};
 use crate::config::{Config, NamespaceConfig, ProcessorConfig};
 
@@ -34,6 +35,7 @@ pub(crate) struct HubArgs {
 /// A hub, found.
 pub(crate) struct Hub {
     pub(crate) namespace: Namespace,
+    pub(crate) address: Address,
     pub(crate) name: String,
     /// The group of the processor, when one was named.
     pub(crate) consumer_group: Option<String>,
@@ -46,6 +48,7 @@ impl HubArgs {
             let processor = processor(&config, self.processor.as_deref())?;
             return Ok(Hub {
                 namespace: namespace(&processor.namespace)?,
+                address: Address::of(&processor.namespace),
                 name: self.hub.clone().unwrap_or_else(|| processor.event_hub.clone().into_inner()),
                 consumer_group: Some(processor.consumer_group.clone().into_inner()),
             });
@@ -67,7 +70,7 @@ impl HubArgs {
         let credential = self.credential.unwrap_or(if plain { Credential::None } else { Credential::Default });
         let namespace =
             Namespace::new(host, self.endpoint.as_deref(), credential).map_err(|e| Failure::usage(e.to_string()))?;
-        Ok(Hub { namespace, name, consumer_group: None })
+        Ok(Hub { namespace, address: Address::new(host, self.endpoint.as_deref()), name, consumer_group: None })
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A file per command. `hub.rs` names a hub by options or by a configuration, `wire.rs` is the one place that turns a
 //! configuration into a running host. Standard output is for data (events, reports, tables that were asked for), standard error for
-//! everything that is said about it. A command that fails says in one line what, why and what to do, and ends with a code of
-//! [`Failure`].
+//! everything that is said about it. A command that fails says in one line what, why and what to do, unless its report on
+//! standard output has said it, and ends with a code of [`Failure`].
 
 mod check;
 mod checkpoints;
@@ -13,6 +13,7 @@ mod failure;
 mod hub;
 mod logging;
 mod outgoing;
+mod reach;
 mod run;
 mod send;
 mod signals;
@@ -34,7 +35,7 @@ use logging::{LogArgs, Logging};
 /// Runs stream processors for Azure Event Hubs as sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
 #[command(name = "weir", bin_name = "weir", version, about, long_about = None, after_help = AFTER_HELP, max_term_width = 110)]
-#[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     log: LogArgs,
@@ -43,17 +44,19 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-A first round, without an Azure account:
-  weir check delays.wasm                     is this module a processor, and what does it want?
-  weir dev delays.wasm --events in.ndjson    run it over a file of events
+A first round, without an Azure account (`cargo xtask guests` builds modules to try):
+  weir check identity.wasm                   is this module a processor, and what does it want?
+  echo '{\"body\": \"hello\"}' > in.ndjson     an event a line; `weir send --help` says more
+  weir dev identity.wasm --events in.ndjson  run the module over them; outputs are printed
   weir emulator --hub flights:4              a local namespace; then, in another terminal:
   weir send --endpoint amqp://127.0.0.1:5672 --hub flights in.ndjson
-  weir run weir.toml                         what runs in production
+  weir tail --endpoint amqp://127.0.0.1:5672 --hub flights --until-caught-up
+  weir run weir.toml                         what runs in production (docs/configuration.md)
   weir checkpoints weir.toml                 how far it is
 
-Exit codes: 0 all went well; 1 something failed (it was said on standard error); 2 the command
-line or the configuration is wrong; 3 stopped before everything in hand was finished (nothing is
-lost: it is processed again). `weir COMMAND --help` explains each command.";
+Exit codes: 0 all went well; 1 something failed, and a message says what; 2 the command line or
+the configuration is wrong; 3 stopped before everything in hand was finished (nothing is lost: it
+is processed again). `weir COMMAND --help` explains each command.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -80,7 +83,9 @@ pub fn main() -> ExitCode {
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            say_error(&failure.to_string());
+            if !matches!(failure, Failure::Reported) {
+                say_error(&failure.to_string());
+            }
             ExitCode::from(failure.code())
         }
     }

@@ -29,7 +29,12 @@ pub(crate) struct RunArgs {
     /// The configuration
     #[arg(value_name = "WEIR.TOML", default_value = "weir.toml")]
     config: PathBuf,
-    /// End when every partition's checkpoint has reached what was last enqueued when the run began
+    /// End when everything that was enqueued when the run began is processed
+    ///
+    /// Each partition ends once its events up to there were handed to the module, their outputs are published and the checkpoint
+    /// is written. Events that a module holds back then are not committed: a warning says how many, the exit code is 0 all the
+    /// same, and the next run hands them over again. A hub that stays out of reach ends
+    /// such a run, after some attempts, with exit code 1; without this option it is tried for ever.
     #[arg(long)]
     until_caught_up: bool,
 }
@@ -71,8 +76,19 @@ pub(crate) async fn run(args: RunArgs, logging: &Logging) -> Result<(), Failure>
     }
 }
 
-/// What the end of the run means for who started it.
+/// What the end of the run means for who started it. What modules hold back is no failure, but said.
 pub(super) fn verdict(outcome: &Outcome, broken: &[String]) -> Result<(), Failure> {
+    for processor in &outcome.processors {
+        for partition in &processor.partitions {
+            if let PartitionEnd::CaughtUp { held: held @ 1.. } = partition.end {
+                let (name, partition) = (&processor.name, &partition.partition);
+                tracing::warn!(
+                    "processor `{name}`, partition {partition}: the module holds {held} events; they are not committed, and the \
+                     next run hands them over again"
+                );
+            }
+        }
+    }
     let problems = outcome.to_string();
     let failed = outcome.processors.iter().any(|processor| {
         processor.problem.is_some()

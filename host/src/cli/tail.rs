@@ -105,6 +105,7 @@ pub(crate) async fn tail(args: TailArgs) -> Result<(), Failure> {
         ));
     }
     let hub = args.hub.find()?;
+    hub.address.reach().await.map_err(Failure::failed)?;
     let group = args.consumer_group.or(hub.consumer_group).unwrap_or_else(|| "$default".into());
     let source = Arc::new(hub.namespace.source(&hub.name, &group, Timeouts::default()));
     let signals = Signals::listen(|| {})?;

@@ -64,7 +64,7 @@ fn the_reference_page_is_up_to_date() {
     let page = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(
         page == reference_page(),
-        "docs/cli.md differs from `--help`; write it anew with WEIR_WRITE_DOCS=1 cargo test -p weir-host --lib reference_page"
+        "docs/cli.md differs from `--help`; write it anew with WEIR_WRITE_DOCS=1 cargo test --workspace --lib -- reference_page"
     );
 }
 

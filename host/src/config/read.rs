@@ -162,28 +162,23 @@ impl<'a> Table<'a> {
     }
 
     pub(crate) fn duration(&self, name: &str) -> Option<Duration> {
-        self.read(name, |key, value| {
-            let Kind::Duration(min, max) = key.kind else { return Err(vec![]) };
-            let found = match (value.as_str(), integer(value)) {
-                (Some(text), _) => parse_duration(&interpolate(text, self.reader.environment)?),
-                (None, Some(number)) => parse_duration(&number.to_string()),
-                (None, None) => return Err(vec![kind_in_words(key.kind)]),
-            };
-            let bounds = parse_duration(min).map_err(one)?..=parse_duration(max).map_err(one)?;
-            let found = found.map_err(one)?;
-            bounds.contains(&found).then_some(found).ok_or_else(|| vec![kind_in_words(key.kind)])
-        })
+        self.quantity(name, parse_duration)
     }
 
     pub(crate) fn size(&self, name: &str) -> Option<u64> {
+        self.quantity(name, parse_size)
+    }
+
+    /// A number with a unit, within its key's bounds. Whether it may go without the unit, the parser decides.
+    fn quantity<T: PartialOrd>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         self.read(name, |key, value| {
-            let Kind::Size(min, max) = key.kind else { return Err(vec![]) };
+            let (Kind::Duration(min, max) | Kind::Size(min, max)) = key.kind else { return Err(vec![]) };
             let found = match (value.as_str(), integer(value)) {
-                (Some(text), _) => parse_size(&interpolate(text, self.reader.environment)?),
-                (None, Some(number)) => parse_size(&number.to_string()),
+                (Some(text), _) => parse(&interpolate(text, self.reader.environment)?),
+                (None, Some(number)) => parse(&number.to_string()),
                 (None, None) => return Err(vec![kind_in_words(key.kind)]),
             };
-            let bounds = parse_size(min).map_err(one)?..=parse_size(max).map_err(one)?;
+            let bounds = parse(min).map_err(one)?..=parse(max).map_err(one)?;
             let found = found.map_err(one)?;
             bounds.contains(&found).then_some(found).ok_or_else(|| vec![kind_in_words(key.kind)])
         })

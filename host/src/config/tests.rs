@@ -297,6 +297,6 @@ fn the_reference_page_is_up_to_date() {
     assert!(
         page == reference_page(),
         "docs/configuration.md differs from the keys in host/src/config/schema.rs; \
-         write it anew with WEIR_WRITE_DOCS=1 cargo test -p weir-host --lib reference_page"
+         write it anew with WEIR_WRITE_DOCS=1 cargo test --workspace --lib -- reference_page"
     );
 }
