@@ -98,6 +98,9 @@ type Checkpoints = BTreeMap<PartitionId, i64>;
 async fn demo(arguments: Arguments) -> Result<bool, Error> {
     let directory = &arguments.dir;
     std::fs::create_dir_all(directory).map_err(|error| Error::new(format!("{}: {error}", directory.display())))?;
+    // First, so that a broken module is said before anything is published.
+    let module = Box::pin(process::load(directory, &arguments.module)).await?;
+    println!("The processor is {} ({}).", arguments.module.display(), module.digest().get(..12).unwrap_or_default());
     let emulator = Emulator::start(EmulatorConfig {
         listen: "127.0.0.1:0".into(),
         hubs: vec![
@@ -116,6 +119,7 @@ async fn demo(arguments: Arguments) -> Result<bool, Error> {
     let outputs_before = check::ends(&namespace, LATE_FLIGHTS).await?;
     let checkpoints = checkpoints(directory).await?;
     say_where_it_begins(&inputs_before, &checkpoints);
+    let host = process::host(&process::Place { directory, module: &module, namespace: &namespace })?;
 
     let lot = flights::lot(arguments.flights, LATE_BY)?;
     println!(
@@ -134,8 +138,6 @@ async fn demo(arguments: Arguments) -> Result<bool, Error> {
         "Running the processor `delays` over {} events; late flights go to the hub `{LATE_FLIGHTS}`.",
         grouped(waiting)
     );
-    let place = process::Place { directory, module: &arguments.module, namespace: &namespace };
-    let host = Box::pin(process::host(&place)).await?;
     let mut progress = Progress::new("processing", waiting);
     let started = Instant::now();
     let (outcome, snapshot) =

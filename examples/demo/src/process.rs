@@ -12,14 +12,14 @@ use weir_host::model::{OwnerId, Scope};
 use weir_host::options::ProcessorOptions as Options;
 use weir_host::seams::Sink;
 use weir_host::status::HostSnapshot;
-use weir_host::wasm::{Engine, EngineOptions, Limits, ModuleSource, ProcessorOptions};
+use weir_host::wasm::{Engine, EngineOptions, Limits, Module, ModuleSource, ProcessorOptions};
 
 use crate::{Error, FLIGHTS, LATE_BY, LATE_FLIGHTS};
 
 /// What the host is made of: where things are.
 pub(crate) struct Place<'a> {
     pub(crate) directory: &'a Path,
-    pub(crate) module: &'a Path,
+    pub(crate) module: &'a Module,
     pub(crate) namespace: &'a Namespace,
 }
 
@@ -28,13 +28,16 @@ pub(crate) fn scope() -> Scope {
     Scope { namespace: "localhost".into(), event_hub: FLIGHTS.into(), consumer_group: "$default".into() }
 }
 
+/// Checks and compiles the processor. Compiled code is kept, so that the next run begins at once.
+pub(crate) async fn load(directory: &Path, module: &Path) -> Result<Module, Error> {
+    let options = EngineOptions { cache: Some(directory.join("compiled")), ..EngineOptions::default() };
+    Ok(Engine::new(options)?.load(ModuleSource::File(module.to_owned())).await?)
+}
+
 /// Wires the host.
-pub(crate) async fn host(place: &Place<'_>) -> Result<Host, Error> {
+pub(crate) fn host(place: &Place<'_>) -> Result<Host, Error> {
     let owner = OwnerId::from("demo");
-    let engine =
-        Engine::new(EngineOptions { cache: Some(place.directory.join("compiled")), ..EngineOptions::default() })?;
-    let module = engine.load(ModuleSource::File(place.module.to_owned())).await?;
-    let processor = module.processor(ProcessorOptions {
+    let processor = place.module.processor(ProcessorOptions {
         name: "delays".into(),
         limits: Limits { memory: 64 << 20, time: Duration::from_secs(10), ..Limits::default() },
         targets: vec!["default".into()],

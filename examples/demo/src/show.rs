@@ -38,7 +38,8 @@ impl Progress {
     }
 
     fn line(&self) {
-        println!("{}: {} of {} events", self.what, self.bar.position(), self.bar.length().unwrap_or(0));
+        let (position, length) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        println!("{}: {} of {} events", self.what, grouped(position), grouped(length));
     }
 
     pub(crate) fn finish(self) {
