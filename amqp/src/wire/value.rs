@@ -122,8 +122,9 @@ impl Value {
     /// # Errors
     /// If something is not valid, nests too deep, or unfolds into more elements than it has bytes.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut budget = Budget::new(reader.rest().len());
-        Self::decode_within(reader, &mut budget)
+        // What follows the value must not buy it more elements: the same bytes decode everywhere or nowhere.
+        let bytes = reader.clone().raw()?.bytes().len();
+        Self::decode_within(reader, &mut Budget::new(bytes))
     }
 
     pub(crate) fn decode_within(reader: &mut Reader<'_>, budget: &mut Budget) -> Result<Self, DecodeError> {

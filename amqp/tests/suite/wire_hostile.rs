@@ -26,6 +26,16 @@ fn counts_are_not_trusted() {
 }
 
 #[test]
+fn what_follows_a_value_buys_it_no_elements() {
+    // 160 nulls in four bytes: too many by themselves, and so with anything behind them.
+    let alone = vec![0xe0, 2, 160, 0x40];
+    let followed = [&alone[..], &[0x40; 500]].concat();
+    for bytes in [&alone, &followed] {
+        assert_eq!(decode(bytes), Err(DecodeError::TooManyElements { bytes: 4 }));
+    }
+}
+
+#[test]
 fn described_arrays_do_not_multiply_their_descriptor() {
     // A long descriptor for 60,000 elements without width.
     let mut array = vec![0x00, 0xb1, 0, 0, 0x40, 0];
