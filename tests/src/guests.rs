@@ -31,6 +31,7 @@ fn build(name: &str) -> PathBuf {
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args([
             "build",
+            "--locked",
             "--quiet",
             "--package",
             name,

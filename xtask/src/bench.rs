@@ -22,8 +22,8 @@ pub(crate) fn run(only: &[String]) -> Outcome<()> {
     for (_, bench) in benches.iter().filter(|(_, bench)| only.is_empty() || only.contains(bench)) {
         step(&format!("Benchmark `{bench}` (release mode; the first build takes several minutes)"));
         // With the features of the whole workspace, so that the benchmarks share one build of the dependencies.
-        cargo(&workspace)
-            .args(["bench", "--quiet", "--workspace", "--bench", bench])
+        cargo(&workspace, "bench")
+            .args(["--quiet", "--workspace", "--bench", bench])
             .run("a benchmark that fails could not measure; the message above says why")?;
     }
     Ok(())

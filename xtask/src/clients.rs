@@ -40,11 +40,12 @@ pub(crate) fn python(workspace: &Workspace) -> Outcome<Python> {
     let requirements = workspace.root.join("tests/clients/python/requirements.txt");
     let system = prerequisites::python(workspace)?;
     once(&requirements, &folder.join(".weir-lock"), || {
+        prerequisites::python_compiles(workspace, system)?;
         step("Installing the Python clients into a virtual environment (about two minutes; qpid-proton is compiled)");
         Run::new(system, workspace)
             .args(["-m", "venv", "--clear"])
             .arg(&folder)
-            .run("Python's venv module is missing; Debian has it in the package python3-venv")?;
+            .run("is the target directory writable?")?;
         pip(&interpreter, workspace)
             .args([
                 "install",
@@ -57,7 +58,7 @@ pub(crate) fn python(workspace: &Workspace) -> Outcome<Python> {
             ])
             .arg("-r")
             .arg(&requirements)
-            .run("pip downloads from pypi.org and compiles qpid-proton with the C compiler; check both, then try again")
+            .run("pip downloads from pypi.org and compiles qpid-proton; the lines above say which of the two failed")
     })?;
     once(&requirements, &sources.join(".weir-lock"), || {
         step("Fetching the sources of azure-eventhub, for its own tests");

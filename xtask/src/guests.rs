@@ -20,8 +20,8 @@ pub(crate) fn run() -> Outcome<()> {
 pub(crate) fn build(workspace: &Workspace) -> Outcome<Vec<PathBuf>> {
     let names = names(workspace)?;
     step(&format!("Building the example processors to WebAssembly: {}", names.join(", ")));
-    cargo(workspace)
-        .args(["build", "--quiet", "--profile", "guest", "--target", "wasm32-wasip2"])
+    cargo(workspace, "build")
+        .args(["--quiet", "--profile", "guest", "--target", "wasm32-wasip2"])
         .args(names.iter().flat_map(|name| ["-p", name]))
         .run("the errors above say what does not compile")?;
     let folder = workspace.target.join("wasm32-wasip2").join("guest");

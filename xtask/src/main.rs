@@ -1,4 +1,4 @@
-//! The commands of the README: `cargo xtask demo | test | guests | bench | setup`.
+//! The commands of the README: `cargo xtask demo | test | guests | bench | fuzz | setup`.
 //!
 //! They exist so that a machine with Rust, Node.js and Python and nothing else prepared can run the demo and every test with one
 //! command each. No dependencies: the first thing that a newcomer runs should build in a second. Every step says what it does
@@ -6,6 +6,7 @@
 
 mod bench;
 mod clients;
+mod fuzz;
 mod guests;
 mod prerequisites;
 mod process;
@@ -29,7 +30,9 @@ Usage: cargo xtask <COMMAND>
   test --rust     Only what a bare `cargo test --workspace` runs. Needs neither Node.js nor Python.
   test --clients  Only the Python and JavaScript clients. Add names to run some: `test --clients python rhea`.
   guests          Build the example processors to .wasm and print where they are.
-  bench           Run the benchmarks in release mode. They print ratios to a baseline measured in the same run.
+  bench [NAMES]   Run the benchmarks, all or the named ones, in release mode. They print ratios to a baseline measured in the same run.
+  fuzz [TARGETS]  Run the fuzz targets of amqp/fuzz, all or the named ones, for 60 s each or for `--seconds N`.
+                  Fetches a nightly toolchain and cargo-fuzz where they are missing.
   setup           Fetch what the others need, and stop: the wasm32-wasip2 target, the client libraries.
   help            Print this.
 ";
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "guests" => none_expected(command, rest).and_then(|()| guests::run()),
         "bench" => bench::run(rest),
+        "fuzz" => fuzz::run(rest),
         "setup" => none_expected(command, rest).and_then(|()| setup()),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

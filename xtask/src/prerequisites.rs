@@ -1,5 +1,7 @@
 //! What must be on the machine, looked for before it is needed so that its absence has one clear sentence.
 
+use std::path::Path;
+
 use crate::process::{Failure, Outcome, Run, Workspace, step};
 
 const TARGET: &str = "wasm32-wasip2";
@@ -23,6 +25,29 @@ pub(crate) fn wasm_target(workspace: &Workspace) -> Outcome<()> {
     Run::new("rustup", workspace)
         .args(["target", "add", TARGET])
         .run("rustup downloads from static.rust-lang.org; check the network, then try again")
+}
+
+/// Makes sure that there is a nightly toolchain, which libFuzzer needs for its instrumentation.
+pub(crate) fn nightly(workspace: &Workspace) -> Outcome<()> {
+    if Run::new("rustup", workspace).args(["run", "nightly", "rustc", "--version"]).output().is_some() {
+        return Ok(());
+    }
+    step("Adding a nightly Rust toolchain, for the fuzzer only");
+    Run::new("rustup", workspace)
+        .args(["toolchain", "install", "nightly", "--profile", "minimal"])
+        .run("rustup (https://rustup.rs) downloads from static.rust-lang.org; check both, then try again")
+}
+
+/// Makes sure that libFuzzer, which is C++, can be compiled.
+pub(crate) fn cpp_compiler(workspace: &Workspace) -> Outcome<()> {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+    match Run::new(&compiler, workspace).arg("--version").output() {
+        Some(_) => Ok(()),
+        None => Err(Failure::new(
+            format!("the C++ compiler `{compiler}` is missing; libFuzzer is compiled with it"),
+            "install it (Debian, Ubuntu: `apt-get install g++`), or name another one in the variable CXX",
+        )),
+    }
 }
 
 /// Makes sure that OpenSSL can be linked on Linux, where the official Azure SDK insists on it.
@@ -56,7 +81,7 @@ pub(crate) fn node(workspace: &Workspace) -> Outcome<()> {
     }
 }
 
-/// The name of a Python interpreter that is new enough.
+/// The name of a Python interpreter that is new enough and can make virtual environments.
 pub(crate) fn python(workspace: &Workspace) -> Outcome<&'static str> {
     let new_enough = |name: &&str| {
         let version = Run::new(name, workspace).arg("--version").output();
@@ -65,12 +90,51 @@ pub(crate) fn python(workspace: &Workspace) -> Outcome<&'static str> {
             (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= OLDEST_PYTHON
         })
     };
-    ["python3.11", "python3", "python"].into_iter().find(new_enough).ok_or_else(|| {
+    let found = ["python3.11", "python3", "python"].into_iter().find(new_enough).ok_or_else(|| {
         Failure::new(
             "Python 3.11 or later is missing; the Python clients need it",
-            "install it with its venv module (Debian: python3 python3-venv), or run only the Rust tests: `cargo xtask test --rust`",
+            "install it with its venv module and headers (Debian: `apt-get install python3-venv python3-dev`), or run only the \
+             Rust tests: `cargo xtask test --rust`",
         )
-    })
+    })?;
+    // Debian splits `venv` in two: the half that puts pip into the environment is in the package.
+    if Run::new(found, workspace).args(["-c", "import venv, ensurepip"]).output().is_none() {
+        return Err(Failure::new(
+            format!("`{found}` has no venv module; the Python clients are installed into a virtual environment"),
+            "install it (Debian, Ubuntu: `apt-get install python3-venv`), or run only the Rust tests: `cargo xtask test --rust`",
+        ));
+    }
+    Ok(found)
+}
+
+/// Prints the C compiler that Python would use, and its header.
+const COMPILATION: &str = "\
+import os, sysconfig
+print(os.environ.get('CC') or sysconfig.get_config_var('CC') or 'cc')
+print(os.path.join(sysconfig.get_path('include'), 'Python.h'))";
+
+/// Makes sure that this Python can compile qpid-proton, which PyPI has only as sources for Linux.
+pub(crate) fn python_compiles(workspace: &Workspace, python: &str) -> Outcome<()> {
+    let said = Run::new(python, workspace).args(["-c", COMPILATION]).output().unwrap_or_default();
+    let (compiler, header) = said.split_once('\n').unwrap_or((&said, ""));
+    let compiler = compiler.split_whitespace().next().unwrap_or("cc");
+    if Run::new(compiler, workspace).arg("--version").output().is_none() {
+        return Err(Failure::new(
+            format!(
+                "the C compiler `{compiler}` is missing; qpid-proton, one of the Python clients, is compiled with it"
+            ),
+            "install it (Debian, Ubuntu: `apt-get install gcc libc6-dev`), or name another one in the variable CC",
+        ));
+    }
+    if !Path::new(header).is_file() {
+        return Err(Failure::new(
+            format!(
+                "the C header of `{python}` is missing ({header}); qpid-proton, one of the Python clients, is compiled with it"
+            ),
+            "install it (Debian, Ubuntu: `apt-get install python3-dev`)",
+        ));
+    }
+    Ok(())
 }
 
 /// The numbers in a version's text, in order.

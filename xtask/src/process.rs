@@ -86,6 +86,11 @@ impl Run {
         self
     }
 
+    pub(crate) fn without(mut self, key: &str) -> Self {
+        self.command.env_remove(key);
+        self
+    }
+
     pub(crate) fn within(mut self, directory: &Path) -> Self {
         self.command.current_dir(directory);
         self
@@ -156,12 +161,12 @@ impl Drop for Server {
     }
 }
 
-/// `cargo`, the one that runs this program.
-pub(crate) fn cargo(workspace: &Workspace) -> Run {
-    Run::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), workspace)
+/// A command of `cargo`, the one that runs this program, with the lock file as it is: what is built is what was reviewed.
+pub(crate) fn cargo(workspace: &Workspace, command: &str) -> Run {
+    Run::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), workspace).args([command, "--locked"])
 }
 
 /// Builds a binary as the tests do: with `--workspace`, so that dependencies get the same features and are not built twice.
 pub(crate) fn build(workspace: &Workspace, binary: &str) -> Outcome<()> {
-    cargo(workspace).args(["build", "--workspace", "--bin", binary]).run("the errors above say what does not compile")
+    cargo(workspace, "build").args(["--workspace", "--bin", binary]).run("the errors above say what does not compile")
 }

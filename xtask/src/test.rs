@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome<()> {
 fn cargo_test(workspace: &Workspace) -> Outcome<Count> {
     step("Running the Rust tests (a cold machine first compiles for several minutes)");
     let mut count = Count::default();
-    let succeeded = cargo(workspace).args(["test", "--workspace", "--no-fail-fast"]).lines(|line| {
+    let succeeded = cargo(workspace, "test").args(["--workspace", "--no-fail-fast"]).lines(|line| {
         println!("{line}");
         count.add(&summary(line));
     })?;

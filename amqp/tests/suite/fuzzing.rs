@@ -60,6 +60,14 @@ fn run(name: &str, seeds: &[Vec<u8>], rounds: usize, body: fn(&[u8])) {
     for seed in seeds {
         body(seed);
     }
+    // For `cargo xtask fuzz`, which begins with these.
+    if let Some(folder) = std::env::var_os("WEIR_FUZZ_SEEDS") {
+        let folder = std::path::Path::new(&folder).join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        for (number, seed) in seeds.iter().enumerate() {
+            std::fs::write(folder.join(number.to_string()), seed).unwrap();
+        }
+    }
     for round in 0..rounds {
         let (seed, other) = (random.below(seeds.len()), random.below(seeds.len()));
         let input = mutate(&seeds[seed], &seeds[other], &mut random);
