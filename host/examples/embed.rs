@@ -66,6 +66,8 @@ impl EventSource for Sensors {
             id: partition.clone(),
             beginning_sequence_number: 0,
             last_enqueued_sequence_number: events.last().map_or(-1, |event| event.sequence_number),
+            last_enqueued_offset: events.last().map_or_else(|| "-1".into(), |event| event.offset.clone()),
+            last_enqueued_time: events.last().map_or(0, |event| event.enqueued_time),
             is_empty: events.is_empty(),
         })
     }

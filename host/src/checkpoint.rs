@@ -130,7 +130,8 @@ impl Committer {
         self.committed.as_ref().is_none_or(|c| c.sequence_number < position.sequence_number)
     }
 
-    async fn commit(&mut self, position: &Position) -> Result<(), Halt> {
+    /// Writes this position, and finds out what became of it.
+    pub(crate) async fn commit(&mut self, position: &Position) -> Result<(), Halt> {
         let mine = Checkpoint { position: position.clone(), generation: self.generation, state: bytes::Bytes::new() };
         let mut failures = 0;
         let mut open = false;

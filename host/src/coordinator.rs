@@ -7,7 +7,7 @@
 //! service: it is said, shown in the status, and tried again.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -19,8 +19,8 @@ use crate::error::Cause;
 use crate::host::{PartitionEnd, PartitionOutcome, ProcessorOutcome};
 use crate::model::{PartitionId, SequenceNumber, Tenancy};
 use crate::options::Start;
-use crate::poll::{ATTEMPTS_OF_A_RUN, Course};
-use crate::pump::{self, Assignment, Context, End, Seat};
+use crate::poll::ATTEMPTS_OF_A_RUN;
+use crate::pump::{self, Assignment, Context, Course, End, Seat};
 use crate::retry::chance;
 use crate::seams::Written;
 use crate::shutdown::Shutdown;
@@ -222,7 +222,7 @@ impl Coordinator {
                 }
                 // A partition that was added while the host was there has no past to skip.
                 let start = if added { Start::Earliest } else { context.options.start };
-                let course = Course { start, latest: Arc::new(OnceLock::new()), target: None };
+                let course = Course { start, target: None };
                 context.status.partition(&id);
                 let stage = Stage::Wanted(now);
                 self.partitions.insert(

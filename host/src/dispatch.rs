@@ -44,6 +44,8 @@ pub(crate) struct Dispatcher {
     processor: Arc<dyn Processor>,
     resolver: Resolver,
     retry: RetryPolicy,
+    /// Events that the guest may hold.
+    held_limit: usize,
     opening: Opening,
     tracker: Tracker,
     /// Taken out during a call, so that a call that is cancelled takes its instance along.
@@ -66,11 +68,22 @@ impl Dispatcher {
         seat: Arc<Seat>,
         processor: Arc<dyn Processor>,
         resolver: Resolver,
-        retry: RetryPolicy,
+        (retry, held_limit): (RetryPolicy, usize),
         opening: Opening,
     ) -> Self {
         let tracker = Tracker::new(opening.checkpoint.clone());
-        Self { seat, processor, resolver, retry, opening, tracker, instance: None, streak: Streak::default() }
+        seat.status.set_held(0);
+        Self {
+            seat,
+            processor,
+            resolver,
+            retry,
+            held_limit,
+            opening,
+            tracker,
+            instance: None,
+            streak: Streak::default(),
+        }
     }
 
     /// Where this tenancy's settled progress stands.
@@ -211,6 +224,11 @@ impl Dispatcher {
         let status = &self.seat.status;
         status.acknowledged.add(settlement.covered);
         status.rejected.add(ack.rejected.len() as u64);
+        let held = self.tracker.held();
+        status.set_held(held);
+        if held > self.held_limit {
+            return Err(Halt::Failed(Cause::Held { range: range(events), held, limit: self.held_limit }));
+        }
         if let Some(last) = stands.last() {
             status.handed_over.set(last.sequence_number);
             if self.streak.passed(last.sequence_number) {
@@ -279,6 +297,7 @@ impl Dispatcher {
     /// Forgets what the guest held in memory: everything above the watermark comes again, to a fresh instance.
     pub(crate) fn rewind(&mut self) {
         self.tracker = Tracker::new(self.tracker.watermark().cloned());
+        self.seat.status.set_held(0);
         self.instance = None;
     }
 

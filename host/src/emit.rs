@@ -17,9 +17,9 @@ use crate::model::{Output, Position};
 use crate::outputs::{Routes, Sinks};
 use crate::pump::{Halt, Seat};
 use crate::retry::{Next, RetryPolicy, chance};
-use crate::seams::SinkError;
+use crate::seams::{Sink, SinkError};
 
-/// Outputs published at once: more doesn't make a sink faster, and all of it is repeated when a try fails.
+/// Outputs of batches that are published together; how many at once, the sink says.
 const MERGED_OUTPUTS: usize = 4096;
 
 /// A batch that the guest has answered.
@@ -102,6 +102,19 @@ impl Emitter<'_> {
         let Some((name, target)) = self.sinks.get(sink) else {
             return Err(Halt::Failed(Cause::Defect(format!("there is no sink {sink}"))));
         };
+        let counter = match self.sinks.is_dead_letter(sink) {
+            true => &self.seat.status.dead_lettered,
+            false => &self.seat.status.emitted,
+        };
+        for part in outputs.chunks(target.max_outputs().max(1)) {
+            self.publish_part(name, &**target, part, range).await?;
+            counter.add(part.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// As much as is repeated when it fails.
+    async fn publish_part(&self, name: &str, target: &dyn Sink, outputs: &[Output], range: Range) -> Result<(), Halt> {
         let mut failures = 0;
         loop {
             let done = tokio::time::timeout(self.timeout, target.publish(outputs)).await;
@@ -126,9 +139,6 @@ impl Emitter<'_> {
         if failures > 0 {
             self.seat.status.recovered();
         }
-        let status = &self.seat.status;
-        let counter = if self.sinks.is_dead_letter(sink) { &status.dead_lettered } else { &status.emitted };
-        counter.add(outputs.len() as u64);
         Ok(())
     }
 }

@@ -89,6 +89,30 @@ pub enum Cause {
         /// What is wrong with it.
         detail: String,
     },
+    /// Events are gone, and the policy is to stop.
+    #[error(
+        "sequence numbers {first} to {last} are not in the event hub any more (older than its retention, or removed by compaction) and were \
+         never processed; to go on behind them set `on-missing-events = \"continue\"`"
+    )]
+    Missing {
+        /// The first that should have come.
+        first: SequenceNumber,
+        /// The last before the first that is there.
+        last: SequenceNumber,
+    },
+    /// The guest holds more events than it may.
+    #[error(
+        "the guest holds {held} events without finishing them, up to {range}, and may hold {limit}; acknowledge earlier, or raise \
+         `limits.held-events`"
+    )]
+    Held {
+        /// The batch that was too much.
+        range: Range,
+        /// Held events.
+        held: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// A run with an end gave up on something that a service would go on trying.
     #[error("gave up after {attempts} attempts: {detail}")]
     Unreachable {

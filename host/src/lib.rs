@@ -15,8 +15,10 @@
 //! [`host::Host::builder`], and run. [`testing`] has every seam in memory.
 
 mod ack;
+mod arena;
 pub mod azure;
 pub mod batch;
+mod begin;
 mod budget;
 pub mod checkpoint;
 mod claim;
@@ -39,7 +41,9 @@ mod poll;
 mod pump;
 pub mod retry;
 pub mod seams;
+mod sequence;
 mod shutdown;
+mod silence;
 pub mod status;
 #[cfg(test)]
 mod stories;

@@ -179,6 +179,10 @@ pub struct PartitionInfo {
     pub beginning_sequence_number: SequenceNumber,
     /// Sequence number of the newest event; `-1` when nothing was ever enqueued.
     pub last_enqueued_sequence_number: SequenceNumber,
+    /// Offset of the newest event; of no meaning when nothing was ever enqueued.
+    pub last_enqueued_offset: Offset,
+    /// When the newest event was enqueued; of no meaning when nothing ever was.
+    pub last_enqueued_time: Timestamp,
     /// Whether no event is retained.
     pub is_empty: bool,
 }

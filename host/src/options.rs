@@ -17,6 +17,10 @@ pub struct ProcessorOptions {
     pub start: Start,
     /// Events that may lie between the service and the host, per partition.
     pub prefetch: u32,
+    /// What to do about events that are not in the hub any more.
+    pub missing: MissingEvents,
+    /// Events that a guest may hold back, per partition; each costs some 60 bytes of memory. Beyond it the partition stops.
+    pub held_events: usize,
     /// AMQP owner level of the receivers; `None` shares the group with readers of other programs.
     pub owner_level: Option<i64>,
     /// When a batch is cut.
@@ -51,6 +55,8 @@ impl Default for ProcessorOptions {
             config: "{}".into(),
             start: Start::Earliest,
             prefetch: 300,
+            missing: MissingEvents::Continue,
+            held_events: 500_000,
             owner_level: None,
             batch: BatchLimits::default(),
             checkpoint: Cadence::default(),
@@ -72,7 +78,7 @@ impl Default for ProcessorOptions {
 pub enum Start {
     /// With the first retained event.
     Earliest,
-    /// With what is enqueued after the partition was first claimed. Partitions added later are read from their first
+    /// With what is enqueued after the partition was first claimed; that point becomes the first checkpoint. Partitions added later are read from their first
     /// event.
     Latest,
     /// With the first event after this one.
@@ -81,6 +87,16 @@ pub enum Start {
     From(SequenceNumber),
     /// With the first event enqueued at or after this time.
     EnqueuedTime(Timestamp),
+}
+
+/// What to do when events between the last one processed and the first one there are gone: older than the hub's retention, or
+/// removed by compaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingEvents {
+    /// Say it, count it, go on with the first event that is there.
+    Continue,
+    /// Stop the partition until a person decides.
+    Stop,
 }
 
 impl Start {

@@ -2,14 +2,14 @@
 //!
 //! A receiver never re-attaches by itself: whatever ends it, the next one is opened right after the last event received
 //! in this tenancy (rule R11). A new link that begins too early is skipped over, counted and said; a step back in
-//! mid-link ends the link. Silence is not trusted: after a while the service is asked, and a link that delivers nothing
-//! although there is more is replaced.
+//! mid-link ends the link; a gap is said and counted, or stops the partition (`sequence.rs`). Silence is not trusted (`silence.rs`): a link that delivers nothing although there is more is
+//! replaced.
 //!
 //! Errors by kind: what passes, and what a person must mend at the service (credentials, a missing hub), is tried again
 //! with growing pauses for as long as the partition is owned, and shows in the status; a stolen link ends the tenancy;
 //! a position that isn't valid stops the partition, since going on elsewhere would be a silent reset.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -21,11 +21,13 @@ use crate::batch::Cutter;
 use crate::budget::{Budget, Charge};
 use crate::dispatch::Pulled;
 use crate::error::Cause;
-use crate::model::{Event, PartitionInfo, Position, SequenceNumber, StartPosition};
-use crate::options::{ProcessorOptions, Start};
+use crate::model::{PartitionInfo, Position, SequenceNumber, StartPosition};
+use crate::options::{MissingEvents, ProcessorOptions};
 use crate::pump::{Halt, Seat};
 use crate::retry::chance;
 use crate::seams::{EventSource, OpenOptions, PartitionReceiver, SourceError, SourceErrorKind};
+use crate::sequence;
+use crate::silence::{Answer, Notice, Silence};
 
 /// Events taken from a receiver at once; bounds by how much one passage of the memory gate can exceed the cap.
 const TAKEN_AT_ONCE: usize = 512;
@@ -40,25 +42,16 @@ pub(crate) const ATTEMPTS_OF_A_RUN: u32 = 10;
 /// behind.
 const SECOND_LOOKS: u32 = 3;
 
-/// Where the reading of a partition begins and ends.
-#[derive(Clone, Debug)]
-pub(crate) struct Course {
-    /// For a partition without a checkpoint.
-    pub(crate) start: Start,
-    /// What `Latest` came to, once it was asked for: remembered for as long as the process lives, so that a tenancy
-    /// that ends before its first checkpoint loses nothing.
-    pub(crate) latest: Arc<OnceLock<SequenceNumber>>,
-    /// The event after which a run with an end is done.
-    pub(crate) target: Option<SequenceNumber>,
-}
-
 /// The stage.
 pub(crate) struct Poller {
     seat: Arc<Seat>,
     source: Arc<dyn EventSource>,
     options: ProcessorOptions,
     budget: Arc<Budget>,
-    course: Course,
+    /// For a partition without a checkpoint.
+    start: StartPosition,
+    /// The event after which a run with an end is done.
+    target: Option<SequenceNumber>,
     /// The last event received, or what is known to lie before the first.
     last: Option<SequenceNumber>,
     link: Option<Link>,
@@ -74,10 +67,10 @@ struct Link {
     opened: Instant,
     /// Whether it has delivered an event that was not known.
     fresh: bool,
-    /// Since when it is listened to without an answer, once past the memory gate.
-    listening: Option<Instant>,
-    /// The service says that there is more, and it has a last chance to deliver.
-    suspect: bool,
+    /// Listened to once past the memory gate.
+    silence: Silence,
+    /// The last question about its silence failed, and the status says so.
+    unanswered: bool,
 }
 
 /// One step of the reading.
@@ -86,7 +79,7 @@ enum Step<'a> {
     Received(Result<(), SourceError>),
     Admitted,
     Due,
-    Quiet,
+    Noticed(Notice),
 }
 
 /// Why the reading of a link ended.
@@ -98,12 +91,13 @@ enum LinkEnd {
 }
 
 impl Poller {
+    /// Reads from `start`, or behind `after`, to the end of a run, if it has one.
     pub(crate) fn new(
         seat: Arc<Seat>,
         source: Arc<dyn EventSource>,
         options: ProcessorOptions,
         budget: Arc<Budget>,
-        course: Course,
+        (start, target): (StartPosition, Option<SequenceNumber>),
         after: Option<&Position>,
     ) -> Self {
         let cutter = Cutter::new(options.batch);
@@ -113,7 +107,8 @@ impl Poller {
             source,
             options,
             budget,
-            course,
+            start,
+            target,
             last,
             link: None,
             cutter,
@@ -155,12 +150,12 @@ impl Poller {
     }
 
     async fn poll(&mut self, batches: &mpsc::Sender<Pulled>) -> Result<(), Halt> {
-        let start = self.prepare().await?;
+        self.prepare().await?;
         loop {
             if self.is_past_target() {
                 return self.flush(batches).await;
             }
-            self.attach(&start).await?;
+            self.attach().await?;
             match self.read(batches).await? {
                 LinkEnd::Reached => return self.flush(batches).await,
                 LinkEnd::Unwanted => return Ok(()),
@@ -176,9 +171,8 @@ impl Poller {
         }
     }
 
-    /// Asks the service about the partition: what `Latest` means, and whether the checkpoint can be one of this
-    /// partition's.
-    async fn prepare(&mut self) -> Result<StartPosition, Halt> {
+    /// Asks the service about the partition: whether the checkpoint can be one of this partition's, and what is left of it.
+    async fn prepare(&mut self) -> Result<(), Halt> {
         let mut looks = 0;
         loop {
             let info = match self.ask().await {
@@ -202,21 +196,21 @@ impl Poller {
                     self.troubled(SourceError { kind: SourceErrorKind::Transient, detail }).await?;
                     continue;
                 }
-                Some(last) if info.beginning_sequence_number > last.saturating_add(1) => tracing::error!(
-                    seat = %self.seat, checkpoint = last, retained_from = info.beginning_sequence_number,
-                    "events after the checkpoint are no longer retained; reading goes on with the first that is"
-                ),
                 _ => {}
             }
-            if self.course.target.is_some_and(|t| info.is_empty || t < info.beginning_sequence_number) {
-                self.course.target = Some(i64::MIN);
+            if self.target.is_some_and(|t| info.is_empty || t < info.beginning_sequence_number) {
+                self.target = Some(i64::MIN);
             }
-            let start = self.course.start.position();
-            let start = start.unwrap_or_else(|| StartPosition::After(*self.course.latest.get_or_init(|| newest)));
-            if let StartPosition::After(n) = start {
+            if let StartPosition::After(n) = self.start {
                 self.last.get_or_insert(n);
             }
-            return Ok(start);
+            // An empty partition has no first event; what is missing before the next one shows when that comes.
+            let first = info.beginning_sequence_number;
+            if let Some(last) = self.last.filter(|last| !info.is_empty && last.saturating_add(1) < first) {
+                self.missing(last.saturating_add(1), first - 1, first.abs_diff(last.saturating_add(1)))?;
+                self.last = Some(first - 1);
+            }
+            return Ok(());
         }
     }
 
@@ -226,15 +220,16 @@ impl Poller {
         Ok(info)
     }
 
-    async fn attach(&mut self, start: &StartPosition) -> Result<(), Halt> {
+    async fn attach(&mut self) -> Result<(), Halt> {
         let options = OpenOptions { owner_level: self.options.owner_level, prefetch: self.options.prefetch };
         while self.link.is_none() {
-            let start = self.last.map_or_else(|| start.clone(), StartPosition::After);
+            let start = self.last.map_or_else(|| self.start.clone(), StartPosition::After);
             match answer(self.source.open(&self.seat.partition, start.clone(), &options)).await {
                 Ok(receiver) => {
                     tracing::debug!(seat = %self.seat, ?start, "attached");
+                    let silence = Silence::new(self.options.stall);
                     self.link =
-                        Some(Link { receiver, opened: Instant::now(), fresh: false, listening: None, suspect: false });
+                        Some(Link { receiver, opened: Instant::now(), fresh: false, silence, unanswered: false });
                     if std::mem::replace(&mut self.opened, true) {
                         self.seat.status.reattached.add(1);
                     }
@@ -260,7 +255,7 @@ impl Poller {
             SourceErrorKind::Transient | SourceErrorKind::Unauthorized | SourceErrorKind::NotFound => {}
         }
         self.failures = self.failures.saturating_add(1);
-        if self.course.target.is_some() && self.failures >= ATTEMPTS_OF_A_RUN {
+        if self.target.is_some() && self.failures >= ATTEMPTS_OF_A_RUN {
             return Err(Halt::Failed(Cause::Unreachable { attempts: self.failures, detail: error.to_string() }));
         }
         self.seat.trouble(format!("not receiving (failure {}): {error}", self.failures));
@@ -277,23 +272,38 @@ impl Poller {
             let before = self.cutter.len();
             match self.step(batches).await {
                 Some(Step::Hand(permit)) => permit.send(self.cut()),
-                Some(Step::Received(result)) => {
-                    if let Err(error) = self.take(before).and(result) {
-                        return Ok(LinkEnd::Broken(error));
+                Some(Step::Received(result)) => match self.take(before) {
+                    Ok(taken) => {
+                        if let Err(error) = taken.and(result) {
+                            return Ok(LinkEnd::Broken(error));
+                        }
                     }
-                }
+                    Err(halt) => {
+                        // What came before the gap is good.
+                        self.flush(batches).await?;
+                        return Err(halt);
+                    }
+                },
                 Some(Step::Admitted) => {
                     // Its turn at the gate is good for one taking, whatever is free by then.
                     if let Some(link) = &mut self.link {
-                        link.listening = Some(Instant::now());
+                        link.silence.listen(Instant::now());
                     }
                 }
                 Some(Step::Due) => {}
-                Some(Step::Quiet) => match self.listen_closer().await {
-                    Ok(true) => return Ok(LinkEnd::Reached),
-                    Ok(false) => {}
-                    Err(error) => return Ok(LinkEnd::Broken(error)),
-                },
+                Some(Step::Noticed(Notice::Long)) => self.wonder(),
+                Some(Step::Noticed(Notice::Answered(answer))) => {
+                    if self.conclude(answer) {
+                        return Ok(LinkEnd::Reached);
+                    }
+                }
+                Some(Step::Noticed(Notice::Dead(newest))) => {
+                    let stall = self.options.stall;
+                    let detail = format!(
+                        "nothing received for {stall:?}, although events up to {newest} are there; the link is replaced"
+                    );
+                    return Ok(LinkEnd::Broken(SourceError { kind: SourceErrorKind::Transient, detail }));
+                }
                 None => return Ok(LinkEnd::Unwanted),
             }
         }
@@ -306,99 +316,134 @@ impl Poller {
         let due = self.cutter.is_due(now);
         let linger = self.cutter.due().filter(|_| !due);
         let (buffer, room) = self.cutter.buffer();
-        if room > 0 && link.listening.is_none() && self.budget.gate().now_or_never().is_some() {
-            link.listening = Some(now);
+        if room > 0 && !link.silence.is_listening() && self.budget.gate().now_or_never().is_some() {
+            link.silence.listen(now);
         }
-        let patience = if link.suspect { self.options.stall + self.options.stall / 4 } else { self.options.stall };
-        let quiet = link.listening.map(|since| since + patience);
+        let listening = room > 0 && link.silence.is_listening();
         tokio::select! {
             biased;
             permit = batches.reserve(), if due => permit.ok().map(Step::Hand),
-            result = link.receiver.receive(room.min(TAKEN_AT_ONCE), buffer), if room > 0 && quiet.is_some() => {
+            result = link.receiver.receive(room.min(TAKEN_AT_ONCE), buffer), if listening => {
                 Some(Step::Received(result))
             }
-            () = self.budget.gate(), if room > 0 && quiet.is_none() => Some(Step::Admitted),
+            () = self.budget.gate(), if room > 0 && !listening => Some(Step::Admitted),
             () = sleep_until(linger.unwrap_or(now)), if linger.is_some() => Some(Step::Due),
-            () = sleep_until(quiet.unwrap_or(now)), if room > 0 && quiet.is_some() => Some(Step::Quiet),
+            notice = link.silence.notice(), if listening => Some(Step::Noticed(notice)),
         }
     }
 
-    /// Takes note of the events that were appended to the batch from index `from` on.
-    fn take(&mut self, from: usize) -> Result<(), SourceError> {
-        let fresh = self.link.as_ref().is_some_and(|link| link.fresh);
-        let end = self.order(fresh, from);
+    /// Takes note of the events that were appended to the batch from index `from` on, and leaves out what must not be handed on.
+    /// The inner error ends the link.
+    fn take(&mut self, from: usize) -> Result<Result<(), SourceError>, Halt> {
+        let fresh = self.link.as_ref().is_some_and(|link| !link.fresh);
+        let found = sequence::examine(self.cutter.tail(from), self.last, fresh);
+        self.cutter.remove(from + found.replayed + found.ordered..);
+        self.cutter.remove(from..from + found.replayed);
+        if found.replayed > 0 {
+            self.seat.status.replayed.add(found.replayed as u64);
+            let (after, replayed) = (self.last, found.replayed);
+            tracing::warn!(seat = %self.seat, after, "the new link sent {replayed} known events again; skipped");
+        }
+        let gone = found.gap.map_or(Ok(()), |gap| self.missing(gap.first, gap.last, found.missing));
+        if let (Err(_), Some(gap)) = (&gone, found.gap) {
+            self.cutter.remove(from + gap.behind..);
+        }
+        self.taken(from);
+        gone?;
+        Ok(found.back.map_or(Ok(()), |number| {
+            let detail = format!("the link stepped back to sequence number {number}; it is replaced");
+            Err(SourceError { kind: SourceErrorKind::Transient, detail })
+        }))
+    }
+
+    /// Events were appended to the batch from index `from` on.
+    fn taken(&mut self, from: usize) {
         let added = self.cutter.len() > from;
+        let mut troubled = self.failures > 0;
         if let Some(link) = &mut self.link {
-            link.listening = None;
-            link.suspect = false;
+            link.silence.broken();
             link.fresh |= added;
+            troubled |= std::mem::take(&mut link.unanswered);
         }
-        if added {
-            if self.failures > 0 {
-                self.failures = 0;
-                self.seat.status.recovered();
-            }
-            let added = self.cutter.tail(from);
-            self.seat.status.received.add(added.len() as u64);
-            self.last = added.last().map(|e| e.sequence_number);
-            let weight = self.cutter.appended(from, Instant::now());
-            let charge = self.budget.charge(weight);
-            match &mut self.charge {
-                Some(all) => all.absorb(charge),
-                none => *none = Some(charge),
-            }
+        if !added {
+            return;
         }
-        end
+        if troubled {
+            self.failures = 0;
+            self.seat.status.recovered();
+        }
+        let added = self.cutter.tail(from);
+        self.seat.status.received.add(added.len() as u64);
+        self.last = added.last().map(|e| e.sequence_number);
+        let weight = self.cutter.appended(from, Instant::now());
+        let charge = self.budget.charge(weight);
+        match &mut self.charge {
+            Some(all) => all.absorb(charge),
+            none => *none = Some(charge),
+        }
     }
 
-    /// Removes what must not be handed on: known events at the beginning of a link, everything from a step back on.
-    fn order(&mut self, fresh: bool, from: usize) -> Result<(), SourceError> {
-        let known = |e: &Event| self.last.is_some_and(|last| e.sequence_number <= last);
-        if !fresh {
-            let replayed = self.cutter.tail(from).iter().take_while(|e| known(e)).count();
-            if replayed > 0 {
-                self.cutter.remove(from..from + replayed);
-                self.seat.status.replayed.add(replayed as u64);
-                tracing::warn!(seat = %self.seat, after = self.last, "the new link sent {replayed} known events again; skipped");
-            }
+    /// Events are not there any more: says so, and goes on or stops, as the policy is.
+    fn missing(&self, first: SequenceNumber, last: SequenceNumber, count: u64) -> Result<(), Halt> {
+        if self.options.missing == MissingEvents::Stop {
+            return Err(Halt::Failed(Cause::Missing { first, last }));
         }
-        let mut last = self.last;
-        let back = self.cutter.tail(from).iter().position(|e| {
-            let back = last.is_some_and(|last| e.sequence_number <= last);
-            last = Some(e.sequence_number);
-            back
-        });
-        let Some(back) = back else { return Ok(()) };
-        let number = self.cutter.tail(from + back).first().map_or(-1, |e| e.sequence_number);
-        self.cutter.remove(from + back..);
-        let detail = format!("the link stepped back to sequence number {number}; it is replaced");
-        Err(SourceError { kind: SourceErrorKind::Transient, detail })
+        self.seat.status.missing.add(count);
+        tracing::error!(
+            seat = %self.seat, first, last, count,
+            "events are not in the hub any more (retention or compaction) and were never processed; going on behind them"
+        );
+        Ok(())
     }
 
-    /// The link has been silent. `true`: the run has reached its end all the same.
-    async fn listen_closer(&mut self) -> Result<bool, SourceError> {
-        let info = self.ask().await?;
-        let Some(link) = &mut self.link else { return Ok(false) };
+    /// The link has been silent for long: asks what the service has.
+    fn wonder(&mut self) {
+        let (source, partition) = (Arc::clone(&self.source), self.seat.partition.clone());
+        let question = async move { answer(source.partition_info(&partition)).await };
+        if let Some(link) = &mut self.link {
+            link.silence.ask(question.boxed());
+        }
+    }
+
+    /// Weighs the service's answer about a silent link. `true`: nothing more belongs to this run.
+    fn conclude(&mut self, answer: Answer) -> bool {
+        let Some(link) = &mut self.link else { return false };
+        let now = Instant::now();
+        let info = match answer {
+            Ok(info) => info,
+            Err(error) => {
+                self.seat.trouble(format!(
+                    "nothing received for {:?}, and whether there is more can't be asked: {error}",
+                    self.options.stall
+                ));
+                link.unanswered = true;
+                link.silence.listen(now);
+                return false;
+            }
+        };
         let newest = info.last_enqueued_sequence_number;
-        // With a start by time nothing tells whether what is there should have come, before the first event has.
-        let by_time = self.last.is_none() && matches!(self.course.start, Start::EnqueuedTime(_));
-        let more = !info.is_empty && !by_time && self.last.is_none_or(|last| last < newest);
-        if more && link.suspect {
-            let stall = self.options.stall;
-            let detail = format!(
-                "nothing received for {stall:?}, although events up to {newest} are there; the link is replaced"
-            );
-            return Err(SourceError { kind: SourceErrorKind::Transient, detail });
+        self.seat.status.last_enqueued.set(newest);
+        if std::mem::take(&mut link.unanswered) {
+            self.seat.status.recovered();
         }
-        link.suspect = more;
-        if !more {
-            link.listening = Some(Instant::now());
+        let more = !info.is_empty
+            && match (self.last, &self.start) {
+                (Some(last), _) => last < newest,
+                (None, StartPosition::EnqueuedTime(from)) => info.last_enqueued_time >= *from,
+                (None, _) => true,
+            };
+        if more {
+            link.silence.expect(newest, now);
+        } else {
+            link.silence.listen(now);
         }
-        Ok(self.course.target.is_some_and(|t| info.is_empty || t < info.beginning_sequence_number || by_time))
+        let expired = |target| info.is_empty || target < info.beginning_sequence_number;
+        let before_start = self.last.is_none() && !more;
+        self.target.is_some_and(|target| expired(target) || before_start)
     }
 
     fn is_past_target(&self) -> bool {
-        self.course.target.is_some_and(|target| self.last.unwrap_or(i64::MIN) >= target)
+        self.target.is_some_and(|target| self.last.unwrap_or(i64::MIN) >= target)
     }
 
     fn cut(&mut self) -> Pulled {
@@ -427,7 +472,7 @@ impl Poller {
 }
 
 /// Bounds the wait for an answer of the source.
-async fn answer<T>(answer: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
+pub(crate) async fn answer<T>(answer: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
     timeout(ANSWER, answer).await.unwrap_or_else(|_| {
         Err(SourceError { kind: SourceErrorKind::Transient, detail: format!("no answer within {ANSWER:?}") })
     })

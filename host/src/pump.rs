@@ -19,21 +19,21 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::begin::{Beginning, Found};
 use crate::budget::Budget;
 use crate::checkpoint::Committer;
 use crate::dispatch::{Dispatcher, wait};
 use crate::emit::Emitter;
 use crate::error::{Cause, PartitionError};
 use crate::guest::{CloseReason, OpenReason, Opening, Processor};
-use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Scope, Tenancy};
-use crate::options::ProcessorOptions;
+use crate::model::{OwnerId, PartitionId, Position, Scope, SequenceNumber, StartPosition, Tenancy};
+use crate::options::{ProcessorOptions, Start};
 use crate::outputs::{Resolver, Sinks};
-use crate::poll::{ATTEMPTS_OF_A_RUN, Course, Poller};
-use crate::retry::chance;
-use crate::seams::{CheckpointStore, EventSource, StoreError};
+use crate::poll::Poller;
+use crate::seams::{CheckpointStore, EventSource};
 use crate::status::{PartitionStatus, ProcessorStatus, State};
 
 /// What all pumps of a processor share.
@@ -111,6 +111,15 @@ pub(crate) enum End {
     Failed(Cause),
 }
 
+/// Where the reading of a partition begins and ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Course {
+    /// For a partition without a checkpoint.
+    pub(crate) start: Start,
+    /// The event after which a run with an end is done.
+    pub(crate) target: Option<SequenceNumber>,
+}
+
 /// A partition to be pumped.
 pub(crate) struct Assignment {
     pub(crate) tenancy: Tenancy,
@@ -122,13 +131,12 @@ pub(crate) struct Assignment {
 /// Pumps a partition until it is drained, caught up, lost or failed. Dropping the future stops everything at once.
 pub(crate) async fn run(context: &Context, assignment: Assignment, drain: &CancellationToken) -> End {
     let seat = Arc::new(Seat::new(context, &assignment.tenancy.partition));
-    let has_end = assignment.course.target.is_some();
-    let loaded = match load(context, &seat, &assignment.tenancy, has_end, drain).await {
-        Ok(Some(loaded)) => loaded,
+    let begun = begin(context, seat, assignment, drain).await;
+    let mut pump = match begun {
+        Ok(Some(pump)) => pump,
         Ok(None) => return End::Drained,
         Err(halt) => return halt.into(),
     };
-    let mut pump = Pump::new(context, seat, assignment, loaded);
     let end = pump.run(context, drain).await;
     let reason = match end {
         End::Lost(_) => CloseReason::LostOwnership,
@@ -141,6 +149,25 @@ pub(crate) async fn run(context: &Context, assignment: Assignment, drain: &Cance
     end
 }
 
+/// Finds out where to begin. `None`: drained meanwhile.
+async fn begin(
+    context: &Context,
+    seat: Arc<Seat>,
+    assignment: Assignment,
+    drain: &CancellationToken,
+) -> Result<Option<Pump>, Halt> {
+    let has_end = assignment.course.target.is_some();
+    let beginning = Beginning { context, seat: &seat, tenancy: &assignment.tenancy, has_end, drain };
+    let Some(found) = beginning.checkpoint().await? else { return Ok(None) };
+    if found.is_some() || assignment.course.start != Start::Latest {
+        return Ok(Some(Pump::new(context, Arc::clone(&seat), assignment, found, None)));
+    }
+    let Some(latest) = beginning.latest().await? else { return Ok(None) };
+    let mut pump = Pump::new(context, Arc::clone(&seat), assignment, None, Some(latest.clone()));
+    pump.committer.commit(&latest).await?;
+    Ok(Some(pump))
+}
+
 impl From<Halt> for End {
     fn from(halt: Halt) -> Self {
         match halt {
@@ -151,60 +178,6 @@ impl From<Halt> for End {
     }
 }
 
-type Loaded = Option<(Checkpoint, ETag)>;
-
-/// Reads the checkpoint, after the claim (rule R3), and refuses one that can't be gone on from. `None`: drained
-/// meanwhile.
-async fn load(
-    context: &Context,
-    seat: &Seat,
-    tenancy: &Tenancy,
-    has_end: bool,
-    drain: &CancellationToken,
-) -> Result<Option<Loaded>, Halt> {
-    let options = &context.options;
-    let mut failures = 0;
-    let loaded = loop {
-        let answer = tokio::select! {
-            biased;
-            () = drain.cancelled() => return Ok(None),
-            answer = timeout(options.store_timeout, context.store.load(&seat.partition)) => answer,
-        };
-        let detail = match answer {
-            Ok(Ok(loaded)) => break loaded,
-            Ok(Err(StoreError::Corrupt(detail))) => return Err(Halt::Failed(Cause::Checkpoint(detail))),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {:?}", options.store_timeout),
-        };
-        failures += 1;
-        if has_end && failures >= ATTEMPTS_OF_A_RUN {
-            return Err(Halt::Failed(Cause::Unreachable { attempts: failures, detail }));
-        }
-        seat.trouble(format!("checkpoint not read (failure {failures}): {detail}"));
-        if !wait(options.reconnect.pause(failures, chance()), drain).await {
-            return Ok(None);
-        }
-    };
-    let Some((checkpoint, _)) = &loaded else { return Ok(Some(None)) };
-    if checkpoint.generation >= tenancy.generation {
-        // Somebody else's, or the ownership record was lost and counts from the start. Claiming again counts on, so
-        // this ends.
-        return Err(Halt::Lost(format!(
-            "the checkpoint was written by ownership generation {}, but this is generation {}",
-            checkpoint.generation, tenancy.generation
-        )));
-    }
-    if !checkpoint.state.is_empty() {
-        let bytes = checkpoint.state.len();
-        let text = format!(
-            "it carries {bytes} bytes of processor state, which this Weir can't hand to the processor and would lose"
-        );
-        return Err(Halt::Failed(Cause::Checkpoint(text)));
-    }
-    seat.status.checkpoint.set(checkpoint.position.sequence_number);
-    Ok(Some(loaded))
-}
-
 struct Pump {
     seat: Arc<Seat>,
     poller: Poller,
@@ -213,12 +186,19 @@ struct Pump {
 }
 
 impl Pump {
-    fn new(context: &Context, seat: Arc<Seat>, assignment: Assignment, loaded: Loaded) -> Self {
+    /// Begins behind the checkpoint that was found, or at what "latest" came to.
+    fn new(
+        context: &Context,
+        seat: Arc<Seat>,
+        assignment: Assignment,
+        found: Option<Found>,
+        latest: Option<Position>,
+    ) -> Self {
         let Context { name, scope, options, sinks, .. } = context;
         let Assignment { tenancy, taken_over, course } = assignment;
-        let loaded = loaded.map(|(checkpoint, etag)| (checkpoint.position, etag));
-        let checkpoint = loaded.as_ref().map(|(position, _)| position.clone());
-        let reason = match &checkpoint {
+        let found = found.map(|(checkpoint, etag)| (checkpoint.position, etag));
+        let checkpoint = found.as_ref().map(|(position, _)| position.clone()).or(latest);
+        let reason = match &found {
             None => OpenReason::FirstStart,
             Some(_) if taken_over => OpenReason::Claimed,
             Some(_) => OpenReason::Restart,
@@ -232,12 +212,27 @@ impl Pump {
         };
         let resolver = Resolver::new(name, scope, &seat.partition, sinks.clone());
         let source = Arc::clone(&context.source);
+        // Only "latest" has no position, and that is a checkpoint by now.
+        let start = course.start.position().unwrap_or(StartPosition::Earliest);
         let budget = Arc::clone(&context.budget);
         let policies = (options.checkpoint, options.store_retry, options.store_timeout);
         Self {
-            poller: Poller::new(seat.clone(), source, options.clone(), budget, course, checkpoint.as_ref()),
-            dispatcher: Dispatcher::new(seat.clone(), context.processor.clone(), resolver, options.retry, opening),
-            committer: Committer::new(seat.clone(), context.store.clone(), tenancy.generation, policies, loaded),
+            poller: Poller::new(
+                seat.clone(),
+                source,
+                options.clone(),
+                budget,
+                (start, course.target),
+                checkpoint.as_ref(),
+            ),
+            dispatcher: Dispatcher::new(
+                seat.clone(),
+                context.processor.clone(),
+                resolver,
+                (options.retry, options.held_events),
+                opening,
+            ),
+            committer: Committer::new(seat.clone(), context.store.clone(), tenancy.generation, policies, found),
             seat,
         }
     }

@@ -228,8 +228,14 @@ pub trait Sink: Send + Sync + 'static {
     /// repeats all of them, and their ids tell the repeats.
     async fn publish(&self, outputs: &[Output]) -> Result<(), SinkError>;
 
-    /// The largest output that can ever be accepted, in bytes of body and properties.
+    /// The largest output that can ever be accepted, in bytes of body, properties, keys and ids.
     fn max_output_bytes(&self) -> usize;
+
+    /// The most outputs of one publish. A publish is given a time, and repeated as a whole when it fails: whatever costs a round
+    /// trip per output should not be handed more than it can do in that time.
+    fn max_outputs(&self) -> usize {
+        4096
+    }
 }
 
 /// Why a sink did not accept.

@@ -71,6 +71,10 @@ pub struct PartitionSnapshot {
     pub reattached: u64,
     /// Events that a link sent again and that were skipped over.
     pub replayed: u64,
+    /// Events that were gone before they could be read.
+    pub missing: u64,
+    /// Events that the guest has but has not finished.
+    pub held: u64,
     /// Checkpoints written.
     pub commits: u64,
     /// The last checkpoint.
@@ -172,6 +176,8 @@ pub(crate) struct PartitionStatus {
     pub(crate) traps: Counter,
     pub(crate) reattached: Counter,
     pub(crate) replayed: Counter,
+    pub(crate) missing: Counter,
+    held: AtomicU64,
     pub(crate) commits: Counter,
     pub(crate) checkpoint: Place,
     pub(crate) handed_over: Place,
@@ -192,6 +198,8 @@ impl Default for PartitionStatus {
             traps: Counter::default(),
             reattached: Counter::default(),
             replayed: Counter::default(),
+            missing: Counter::default(),
+            held: AtomicU64::default(),
             commits: Counter::default(),
             checkpoint: Place::default(),
             handed_over: Place::default(),
@@ -213,6 +221,10 @@ impl PartitionStatus {
         }
     }
 
+    pub(crate) fn set_held(&self, held: usize) {
+        self.held.store(held as u64, Relaxed);
+    }
+
     fn snapshot(&self, id: &PartitionId) -> PartitionSnapshot {
         PartitionSnapshot {
             partition: id.to_string(),
@@ -227,6 +239,8 @@ impl PartitionStatus {
             traps: self.traps.get(),
             reattached: self.reattached.get(),
             replayed: self.replayed.get(),
+            missing: self.missing.get(),
+            held: self.held.load(Relaxed),
             commits: self.commits.get(),
             checkpoint: self.checkpoint.get(),
             handed_over: self.handed_over.get(),

@@ -22,7 +22,6 @@ mod hub_sink;
 mod outgoing;
 mod reactor;
 mod sdk_source;
-mod stall;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,14 +135,11 @@ pub struct Timeouts {
     pub open: Duration,
     /// For an answer of the management node, connecting included.
     pub manage: Duration,
-    /// How long a link may be silent before the source asks the service whether it should be. A link that stays silent although
-    /// events wait ends with an error (a half-open connection looks like a quiet partition).
-    pub silence: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { open: Duration::from_secs(30), manage: Duration::from_secs(30), silence: Duration::from_secs(30) }
+        Self { open: Duration::from_secs(30), manage: Duration::from_secs(30) }
     }
 }
 

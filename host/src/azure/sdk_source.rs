@@ -26,9 +26,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::errors::Place;
 use super::reactor::Reactor;
-use super::stall::{Probe, StallWatch};
 use super::{Namespace, Timeouts, convert, no_retries};
-use crate::model::{Event, PartitionId, PartitionInfo, SequenceNumber, StartPosition};
+use crate::arena::Arena;
+use crate::model::{Event, PartitionId, PartitionInfo, SequenceNumber, StartPosition, Timestamp};
 use crate::seams::{EventSource, OpenOptions, PartitionReceiver, SourceError};
 
 /// A hub seen through a consumer group, read with Microsoft's SDK. Its limits: see the module [`azure`](super).
@@ -136,6 +136,8 @@ impl EventSource for SdkSource {
             id: partition.clone(),
             beginning_sequence_number: properties.beginning_sequence_number,
             last_enqueued_sequence_number: properties.last_enqueued_sequence_number,
+            last_enqueued_offset: properties.last_enqueued_offset.into(),
+            last_enqueued_time: properties.last_enqueued_time_utc.map_or(0, timestamp),
             is_empty: properties.is_empty,
         })
     }
@@ -211,7 +213,7 @@ impl Link {
                 StartPosition::After(n) => Some(n),
                 _ => None,
             },
-            watch: StallWatch::new(self.source.0.timeouts.silence, self.probe()),
+            arena: Arena::default(),
             place: &self.place,
         };
         reader.attached(fence.close()).await?;
@@ -227,37 +229,6 @@ impl Link {
             }
             read?;
         }
-    }
-
-    /// Whether the service has events that the reader has not seen.
-    fn probe(&self) -> Probe {
-        let (source, partition, start) = (self.source.clone(), self.place.partition.clone(), self.start.clone());
-        Box::new(move |last| {
-            let (source, partition, start) = (source.clone(), partition.clone(), start.clone());
-            Box::pin(async move {
-                let Some(partition) = partition else { return false };
-                match source.properties(&partition).await {
-                    Ok(properties) => is_behind(&properties, &start, last),
-                    Err(error) => {
-                        tracing::debug!(%error, "can't tell whether a quiet partition is stalled");
-                        false
-                    }
-                }
-            })
-        })
-    }
-}
-
-fn is_behind(properties: &EventHubPartitionProperties, start: &StartPosition, last: Option<SequenceNumber>) -> bool {
-    if properties.is_empty {
-        return false;
-    }
-    match (last, start) {
-        (Some(last), _) => properties.last_enqueued_sequence_number > last,
-        (None, StartPosition::EnqueuedTime(from)) => {
-            properties.last_enqueued_time_utc.is_some_and(|time| time >= system_time(*from))
-        }
-        (None, _) => true,
     }
 }
 
@@ -278,13 +249,17 @@ fn system_time(ms: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
 
+fn timestamp(time: SystemTime) -> Timestamp {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
 /// The SDK's stream, read in batches and in order.
 struct Reader<'a, S> {
     stream: Pin<&'a mut S>,
     /// What came while the link was attached.
     ahead: Option<Result<ReceivedEventData, EventHubsError>>,
     last: Option<SequenceNumber>,
-    watch: StallWatch,
+    arena: Arena,
     place: &'a Place,
 }
 
@@ -314,7 +289,7 @@ impl<S: Stream<Item = Result<ReceivedEventData, EventHubsError>>> Reader<'_, S> 
             None => ready!(self.stream.poll_next_unpin(cx)),
         };
         let event = match item {
-            Some(Ok(received)) => convert::event(received).map_err(|e| self.place.passing(e))?,
+            Some(Ok(received)) => convert::event(received, &mut self.arena).map_err(|e| self.place.passing(e))?,
             Some(Err(error)) => return Poll::Ready(Err(self.place.failed("the link ended", &error))),
             None => return Poll::Ready(Err(self.place.passing("the link ended"))),
         };
@@ -340,12 +315,7 @@ impl<S: Stream<Item = Result<ReceivedEventData, EventHubsError>>> Reader<'_, S> 
                 Poll::Pending => break,
             }
         }
-        if !batch.is_empty() {
-            self.watch.progressed();
-            return Poll::Ready(Ok(()));
-        }
-        ready!(self.watch.poll(cx, self.last));
-        Poll::Ready(Err(self.place.passing("events wait at the service, but none comes: the link is dead")))
+        if batch.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 }
 

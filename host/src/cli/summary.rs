@@ -56,6 +56,8 @@ fn row(processor: &str, partition: &PartitionSnapshot) -> [String; 9] {
         State::Released => "released".into(),
         State::Failed(why) => format!("FAILED: {}", short(why)),
     };
+    let notes = [(partition.held, "held by the guest"), (partition.missing, "MISSING in the hub")];
+    let state = notes.into_iter().filter(|(n, _)| *n > 0).fold(state, |all, (n, note)| format!("{all}; {n} {note}"));
     [
         processor.to_owned(),
         partition.partition.clone(),

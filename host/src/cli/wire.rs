@@ -74,8 +74,7 @@ impl Wiring<'_> {
         let scope = scope(config);
         // First of what can be in use: a second host is told about the checkpoints, which say who has them.
         let store = DirectoryStore::open(&self.config.checkpoints, scope.clone(), &self.owner).map_err(|e| text(&e))?;
-        let timeouts = Timeouts { silence: config.stall_timeout, ..Timeouts::default() };
-        let source = hubs.source(&config.event_hub, &config.consumer_group, timeouts);
+        let source = hubs.source(&config.event_hub, &config.consumer_group, Timeouts::default());
         let mut outputs: BTreeMap<String, Arc<dyn Sink>> = BTreeMap::new();
         for (name, sink) in &config.outputs {
             outputs.insert(name.clone(), self.sink(sink, config).map_err(|e| format!("output `{name}`: {e}"))?);
@@ -201,6 +200,8 @@ fn processor_options(config: &ProcessorConfig, file: &Config) -> ProcessorOption
             Start::SequenceNumber(number) => options::Start::From(number),
             Start::EnqueuedTime(time) => options::Start::EnqueuedTime(time),
         },
+        missing: config.missing,
+        held_events: config.limits.held_events,
         prefetch: config.prefetch,
         owner_level: config.owner_level,
         batch: BatchLimits { events: config.batch.events, bytes: config.batch.bytes, linger: config.batch.linger },

@@ -124,6 +124,10 @@ fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> Opti
     let event_hub = table.text("event-hub");
     let consumer_group = table.text("consumer-group");
     let start = table.value("start", start);
+    let missing = table.choice("on-missing-events").map(|policy| match policy {
+        "stop" => MissingEvents::Stop,
+        _ => MissingEvents::Continue,
+    });
     let prefetch = small(table.count("prefetch"));
     let owner_level = table.count("owner-level");
     let stall_timeout = table.duration("stall-timeout");
@@ -149,6 +153,7 @@ fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> Opti
         event_hub: event_hub?,
         consumer_group: consumer_group?,
         start: start?,
+        missing: missing?,
         prefetch: prefetch?,
         owner_level,
         stall_timeout: stall_timeout?,
@@ -201,11 +206,13 @@ fn backoff(table: &Table<'_>) -> Option<BackoffConfig> {
 fn limits(table: &Table<'_>) -> Option<LimitsConfig> {
     let (memory, time) = (table.size("memory"), table.duration("time"));
     let (outputs, output_bytes) = (table.count("outputs"), table.size("output-bytes"));
+    let held_events = table.count("held-events");
     Some(LimitsConfig {
         memory: usize::try_from(memory?).ok()?,
         time: time?,
         outputs: usize::try_from(outputs?).ok()?,
         output_bytes: usize::try_from(output_bytes?).ok()?,
+        held_events: usize::try_from(held_events?).ok()?,
     })
 }
 

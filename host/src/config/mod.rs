@@ -46,6 +46,7 @@ pub use units::{format_duration, format_size, parse_duration, parse_size};
 
 use crate::azure::Credential;
 use crate::model::{SequenceNumber, Timestamp};
+use crate::options::MissingEvents;
 
 /// A whole configuration, valid.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,6 +146,8 @@ pub struct ProcessorConfig {
     pub consumer_group: Given<String>,
     /// Where a partition without a checkpoint begins.
     pub start: Start,
+    /// What to do about events that are gone.
+    pub missing: MissingEvents,
     /// Events that may wait in the client, per partition.
     pub prefetch: u32,
     /// AMQP owner level.
@@ -248,6 +251,8 @@ pub struct LimitsConfig {
     pub outputs: usize,
     /// Bytes of all outputs of a call.
     pub output_bytes: usize,
+    /// Events that the module may hold, per partition.
+    pub held_events: usize,
 }
 
 /// Where outputs or dead letters go.

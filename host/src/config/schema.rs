@@ -255,7 +255,16 @@ pub(crate) static PROCESSOR: Section = Section {
             Value("\"earliest\""),
             "{ enqueued-time = \"2026-01-01T00:00:00Z\" }",
             "Where a partition without a checkpoint begins: `\"earliest\"`, `\"latest\"`, `{ sequence-number = 42 }` (that event is the \
-             first) or `{ enqueued-time = \"…\" }`. Once there is a checkpoint, it wins.",
+             first) or `{ enqueued-time = \"…\" }`. Once there is a checkpoint, it wins. What `\"latest\"` comes to is written as the \
+             first checkpoint before anything is read.",
+        ),
+        key(
+            "on-missing-events",
+            Kind::Choice(&["continue", "stop"]),
+            Value("\"continue\""),
+            "\"stop\"",
+            "What to do when events after the checkpoint are not in the hub any more (older than its retention, or removed by compaction): go on \
+             with the first that is there, said as an error and counted; or stop the partition.",
         ),
         key(
             "prefetch",
@@ -450,6 +459,13 @@ pub(crate) static LIMITS: Section = Section {
             Value("\"32 MiB\""),
             "\"8 MiB\"",
             "Bytes of all outputs of one call, likewise.",
+        ),
+        key(
+            "held-events",
+            Kind::Count(1, 100_000_000),
+            Value("500000"),
+            "10000",
+            "Events that the module may hold (answer `hold`) at a time, per partition. Beyond it, the partition stops with an error.",
         ),
     ],
 };

@@ -1,5 +1,6 @@
 //! What needs no service: checkpoints in a directory, outputs to a file or to standard output.
 
+mod durable;
 mod record;
 mod sink;
 mod store;

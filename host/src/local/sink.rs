@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
+use super::durable::{create_directories, sync_entry};
 use crate::model::Output;
 use crate::ndjson::write_output;
 use crate::seams::{Sink, SinkError};
@@ -50,7 +51,7 @@ impl FileSink {
     pub fn open(path: &Path) -> Result<Self, SinkOpenError> {
         let io = |error| SinkOpenError::Io { path: path.into(), error };
         if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory).map_err(io)?;
+            create_directories(directory).map_err(io)?;
         }
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
         match file.try_lock() {
@@ -58,7 +59,7 @@ impl FileSink {
             Err(TryLockError::WouldBlock) => return Err(SinkOpenError::InUse(path.into())),
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
-        remove_cut_line(&mut file).map_err(io)?;
+        remove_cut_line(&mut file).and_then(|()| sync_entry(path)).map_err(io)?;
         Ok(Self { inner: Arc::new(Inner { path: path.into(), file: Mutex::new(file) }) })
     }
 }

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::durable::{create_directories, sync_entry};
 use super::record::{self, CheckpointRecord, HOSTS, OwnershipRecord, PresenceRecord, Subject, segment};
 use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Scope, Tenancy};
 use crate::seams::{CheckpointStore, HostRecord, Listing, PartitionRecord, Presence, StoreError, Written};
@@ -68,7 +69,7 @@ impl DirectoryStore {
         let directory = record::scope_directory(root, &scope);
         let path = directory.join("lock");
         let io = |error| OpenError::Io { path: path.clone(), error };
-        fs::create_dir_all(&directory).map_err(io)?;
+        create_directories(&directory).map_err(io)?;
         let mut lock =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
         match lock.try_lock() {
@@ -355,26 +356,15 @@ fn write<R: Serialize>(path: &Path, new: &R) -> Result<ETag, StoreError> {
     let after = |e: io::Error| StoreError::Indeterminate(format!("writing {}: {e}", path.display()));
     let (bytes, etag) = record::encode(new).map_err(|e| before(&e))?;
     let Some(directory) = path.parent() else { return Err(before(&"it has no directory")) };
-    if !directory.exists() {
-        fs::create_dir_all(directory).and_then(|()| sync_parent(directory)).map_err(|e| before(&e))?;
-    }
+    create_directories(directory).map_err(|e| before(&e))?;
     let temporary = path.with_extension("json.new");
     let written = File::create(&temporary).and_then(|mut file| {
         file.write_all(&bytes)?;
         file.sync_all()
     });
     written.map_err(|e| before(&e))?;
-    fs::rename(&temporary, path).and_then(|()| sync_parent(path)).map_err(after)?;
+    fs::rename(&temporary, path).and_then(|()| sync_entry(path)).map_err(after)?;
     Ok(etag)
-}
-
-/// Flushes the directory entry of a path.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    // Only Unix can open a directory; elsewhere the rename alone must do.
-    match path.parent().filter(|_| cfg!(unix)) {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

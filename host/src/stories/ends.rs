@@ -108,6 +108,30 @@ async fn a_drain_doesnt_wait_for_a_retry() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rewind_that_cant_finish_what_was_settled_reads_again_from_the_checkpoint() {
+    let mut world = World::new(1);
+    world.options.sink_timeout = Duration::from_secs(86_400);
+    world.options.retry.attempts = 100;
+    world.push("0", 30);
+    world.out.cork(true);
+    // The first batch is settled and waits at the sink, the second is held, and then the guest breaks.
+    let guest = TestGuest::new(|call| match call.nth {
+        1 => Ok(Answer { ack: ack(Progress::Hold), outputs: Vec::new() }),
+        2 => Err(trap()),
+        _ => done(call.batch),
+    });
+    let deadline = Duration::from_secs(5);
+    let host = Running::start(Host::builder().shutdown_deadline(deadline).processor(world.spec(&guest)));
+    until("it begins again", || guest.calls().len() > 3).await;
+    assert_eq!(guest.calls()[3].0, 0, "from the checkpoint, not from the watermark");
+    world.out.cork(false);
+    until("all is committed", || world.store.checkpoint("0") == Some(29)).await;
+    assert!(host.stop().await.is_success());
+    let published = world.out.ids();
+    assert!(ids(0, 0..30).iter().all(|id| published.contains(id)), "{published:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_corked_sink_holds_back_checkpoints_guest_and_broker() {
     let mut world = World::new(1);
     world.options.sink_timeout = Duration::from_secs(86_400);

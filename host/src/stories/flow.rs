@@ -157,6 +157,34 @@ async fn a_window_holds_the_checkpoint_until_it_closes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_guest_that_holds_more_than_it_may_stops_its_partition() {
+    let mut world = World::new(1);
+    world.options.held_events = 25;
+    world.push("0", 20);
+    let guest = TestGuest::new(|_| Ok(Answer { ack: ack(Progress::Hold), outputs: Vec::new() }));
+    let host = world.start(&guest);
+    until("it holds them", || host.shows(|p| p.held == 20)).await;
+    world.push("0", 10);
+    let outcome = host.task.await.unwrap().to_string();
+    assert!(outcome.contains("holds 30 events") && outcome.contains("limits.held-events"), "{outcome}");
+    assert_eq!(world.store.checkpoint("0"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_is_given_no_more_than_it_can_take_in_its_time() {
+    let mut world = World::new(1);
+    world.options.batch.events = 1_000;
+    world.options.sink_timeout = Duration::from_secs(1);
+    world.options.sink_retry.attempts = 1;
+    world.out = world.out.clone().paced(Duration::from_millis(8), 100);
+    world.push("0", 1_000);
+    let guest = TestGuest::new(|call| done(call.batch));
+    assert!(world.catch_up(&guest).await.is_success());
+    assert_eq!(world.out.ids(), ids(0, 0..1_000));
+    assert!(world.out.publishes() >= 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rejected_events_are_dead_lettered_before_the_checkpoint_passes() {
     let world = World::new(1);
     world.push("0", 10);

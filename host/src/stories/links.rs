@@ -1,7 +1,7 @@
 //! What befalls links: every event is seen once and in order, whatever the link does.
 
 use super::*;
-use crate::options::Start;
+use crate::options::{MissingEvents, Start};
 use crate::seams::SourceErrorKind::{InvalidPosition, NotFound, Stolen, Transient, Unauthorized};
 use crate::status::State;
 use crate::testing::Fault;
@@ -52,6 +52,39 @@ async fn a_step_back_ends_the_link() {
 async fn a_stalled_link_is_replaced() {
     let snapshot = sees_each_once(&[Fault::StallAfter(25), Fault::StallAfter(0)]).await;
     assert_eq!(snapshot.reattached, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_stalls_before_its_first_event_is_replaced_wherever_it_starts() {
+    for start in [Start::Earliest, Start::From(0), Start::EnqueuedTime(1_700_000_000_000)] {
+        let mut world = World::new(1);
+        world.options.start = start;
+        world.push("0", 10);
+        world.hub.fault("0", Fault::StallAfter(0));
+        let guest = TestGuest::new(|call| done(call.batch));
+        let host = world.start(&guest);
+        until("all is processed", || world.store.checkpoint("0") == Some(9)).await;
+        assert_eq!(host.partition(0).reattached, 1, "{start:?}");
+        assert!(host.stop().await.is_success());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_link_outlives_questions_that_fail_and_the_status_says_so() {
+    let world = World::new(1);
+    world.push("0", 5);
+    let guest = TestGuest::new(|call| done(call.batch));
+    let host = world.start(&guest);
+    until("they are processed", || world.store.checkpoint("0") == Some(4)).await;
+    world.hub.fail_information(Some(Transient));
+    until("the failed question shows", || {
+        host.shows(|p| matches!(&p.state, State::Retrying(why) if why.contains("can't be asked")))
+    })
+    .await;
+    world.push("0", 5);
+    until("what comes is read", || world.store.checkpoint("0") == Some(9)).await;
+    assert_eq!((host.partition(0).reattached, host.partition(0).state), (0, State::Running));
+    assert!(host.stop().await.is_success());
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,6 +154,68 @@ async fn latest_is_asked_for_once_and_not_lost_with_the_tenancy() {
     until("what came since is read", || world.store.checkpoint("0") == Some(14)).await;
     assert_eq!(guest.seen(), [10, 11, 12, 13, 14]);
     assert!(host.stop().await.is_success());
+}
+
+#[tokio::test(start_paused = true)]
+async fn latest_outlives_a_host_that_dies_before_it_has_acknowledged_anything() {
+    for before in [0, 10] {
+        let mut world = World::new(1);
+        world.options.start = Start::Latest;
+        world.push("0", before);
+        let hangs = TestGuest::new(|call| done(call.batch)).taking(Duration::from_secs(3600));
+        let host = world.start(&hangs);
+        until("it has begun", || world.hub.attached("0") == 1).await;
+        world.push("0", 5);
+        until("the guest has them", || !hangs.calls().is_empty()).await;
+        host.task.abort();
+        let _ = host.task.await;
+        world.push("0", 5);
+        let guest = TestGuest::new(|call| done(call.batch));
+        assert!(world.catch_up(&guest).await.is_success());
+        let from = before as i64;
+        assert_eq!(guest.seen(), (from..from + 10).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_are_gone_are_counted_and_passed_over_or_stop_the_partition() {
+    for (policy, mid_link) in [
+        (MissingEvents::Continue, false),
+        (MissingEvents::Continue, true),
+        (MissingEvents::Stop, false),
+        (MissingEvents::Stop, true),
+    ] {
+        let mut world = World::new(1);
+        world.options.missing = policy;
+        world.push("0", 10);
+        let guest = TestGuest::new(|call| done(call.batch));
+        let first = world.start(&guest);
+        until("they are processed", || world.store.checkpoint("0") == Some(9)).await;
+        // Sequence numbers 10 to 19 never reach anybody.
+        let late = crate::testing::event(20, "late");
+        let host = if mid_link {
+            world.hub.push_event("0", late);
+            first
+        } else {
+            assert!(first.stop().await.is_success());
+            world.hub.push_event("0", late);
+            world.hub.expire("0", 10);
+            world.start(&guest)
+        };
+        match policy {
+            MissingEvents::Continue => {
+                until("it goes on", || world.store.checkpoint("0") == Some(20)).await;
+                let partition = host.partition(0);
+                assert_eq!((partition.missing, partition.state), (10, State::Running));
+                assert!(host.stop().await.is_success());
+            }
+            MissingEvents::Stop => {
+                let outcome = host.task.await.unwrap().to_string();
+                assert!(outcome.contains("sequence numbers 10 to 19 are not in the event hub any more"), "{outcome}");
+                assert_eq!((world.store.checkpoint("0"), guest.seen().last()), (Some(9), Some(&9)));
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

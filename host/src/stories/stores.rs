@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::model::{Checkpoint, Position};
+use crate::local::DirectoryStore;
+use crate::model::{Checkpoint, OwnerId, Position};
 use crate::testing::{Faults, FaultyStore};
 
 fn behind_faults(world: &World, guest: &TestGuest, seed: u64, faults: Faults) -> HostBuilder {
@@ -86,6 +87,55 @@ async fn state_that_cant_be_handed_over_is_not_lost() {
     let outcome = world.catch_up(&guest).await;
     assert!(outcome.to_string().contains("6 bytes of processor state"), "{outcome}");
     assert!(guest.seen().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_published_any_more_when_nobody_commits() {
+    let mut world = World::new(1);
+    world.options.checkpoint.events = 10;
+    world.options.store_retry.attempts = 1;
+    world.options.sink_timeout = Duration::from_secs(86_400);
+    world.push("0", 100);
+    // Corked with the first batch through and the second at the sink.
+    let (out, sink) = (world.out.clone(), world.out.clone());
+    let guest = TestGuest::new(move |call| {
+        if call.nth == 1 {
+            sink.cork(true);
+        }
+        done(call.batch)
+    })
+    .taking(Duration::from_secs(1));
+    let store = Arc::new(Away { inner: world.store.clone() });
+    let host = Running::start(Host::builder().processor(ProcessorSpec { store, ..world.spec(&guest) }));
+    let outcome = host.task.await.unwrap();
+    assert!(outcome.to_string().contains("checkpoint at sequence number 9"), "{outcome}");
+    out.cork(false);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(out.ids(), ids(0, 0..10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_checkpoint_stops_its_own_partition_only() {
+    let root = tempfile::tempdir().unwrap();
+    let world = World::new(2);
+    let guest = TestGuest::new(|call| done(call.batch));
+    let run = async || {
+        let store = DirectoryStore::open(root.path(), scope("hub"), &OwnerId::from("me")).unwrap();
+        catch_up(Host::builder().processor(ProcessorSpec { store: Arc::new(store), ..world.spec(&guest) })).await
+    };
+    world.push("0", 10);
+    world.push("1", 10);
+    assert!(run().await.is_success());
+    let damaged = root.path().join("n/hub/g/0/checkpoint.json");
+    std::fs::write(&damaged, "{").unwrap();
+    world.push("0", 10);
+    world.push("1", 10);
+    let outcome = run().await;
+    assert_eq!(outcome.errors().len(), 1, "{outcome}");
+    let text = outcome.to_string();
+    assert!(text.contains("partition 0") && text.contains("checkpoint.json: it is damaged"), "{text}");
+    assert!(matches!(end(&outcome, 1), PartitionEnd::CaughtUp { held: 0 }), "{outcome:?}");
+    assert_eq!(guest.seen().len(), 30);
 }
 
 /// Everything but writing checkpoints works.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -15,6 +16,8 @@ use crate::seams::{Sink, SinkError};
 pub struct MemorySink {
     inner: Arc<Mutex<Inner>>,
     corked: Arc<watch::Sender<bool>>,
+    /// What each output takes, and the most of one publish.
+    pace: (Duration, usize),
 }
 
 #[derive(Debug, Default)]
@@ -26,7 +29,7 @@ struct Inner {
 
 impl Default for MemorySink {
     fn default() -> Self {
-        Self { inner: Arc::default(), corked: Arc::new(watch::Sender::new(false)) }
+        Self { inner: Arc::default(), corked: Arc::new(watch::Sender::new(false)), pace: (Duration::ZERO, 4096) }
     }
 }
 
@@ -34,6 +37,11 @@ impl MemorySink {
     /// An empty sink, not corked.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same sink, but each output takes this long, and a publish takes so many at most.
+    pub fn paced(self, each: Duration, at_once: usize) -> Self {
+        Self { pace: (each, at_once), ..self }
     }
 
     /// Corks it, or opens it again; what waited then goes through.
@@ -73,6 +81,9 @@ impl Sink for MemorySink {
         let mut corked = self.corked.subscribe();
         // The sender lives as long as this sink.
         let _ = corked.wait_for(|corked| !corked).await;
+        if !self.pace.0.is_zero() {
+            tokio::time::sleep(self.pace.0 * u32::try_from(outputs.len()).unwrap_or(u32::MAX)).await;
+        }
         let mut inner = self.lock();
         if let Some(error) = inner.failures.pop_front() {
             return Err(error);
@@ -83,5 +94,9 @@ impl Sink for MemorySink {
 
     fn max_output_bytes(&self) -> usize {
         1 << 20
+    }
+
+    fn max_outputs(&self) -> usize {
+        self.pace.1
     }
 }

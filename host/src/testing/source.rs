@@ -20,9 +20,16 @@ pub struct MemoryHub {
 #[derive(Debug)]
 struct Inner {
     partitions: Mutex<BTreeMap<PartitionId, Partition>>,
-    listing: Mutex<Option<SourceErrorKind>>,
+    refusing: Mutex<Refusing>,
     /// Bumped with every change; receivers wait on it.
     changed: watch::Sender<u64>,
+}
+
+/// Questions that fail.
+#[derive(Debug, Default)]
+struct Refusing {
+    listing: Option<SourceErrorKind>,
+    information: Option<SourceErrorKind>,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +62,7 @@ impl MemoryHub {
         let hub = Self {
             inner: Arc::new(Inner {
                 partitions: Mutex::default(),
-                listing: Mutex::default(),
+                refusing: Mutex::default(),
                 changed: watch::Sender::new(0),
             }),
         };
@@ -98,7 +105,16 @@ impl MemoryHub {
 
     /// Lets every listing of partitions fail from now on, or not any more.
     pub fn fail_listing(&self, kind: Option<SourceErrorKind>) {
-        *self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner) = kind;
+        self.refusing().listing = kind;
+    }
+
+    /// Lets every question about a partition fail from now on, or not any more.
+    pub fn fail_information(&self, kind: Option<SourceErrorKind>) {
+        self.refusing().information = kind;
+    }
+
+    fn refusing(&self) -> MutexGuard<'_, Refusing> {
+        self.inner.refusing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where receivers were attached so far, in order.
@@ -138,13 +154,16 @@ fn unknown(partition: &PartitionId) -> SourceError {
 #[async_trait]
 impl EventSource for MemoryHub {
     async fn partitions(&self) -> Result<Vec<PartitionId>, SourceError> {
-        if let Some(kind) = *self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(kind) = self.refusing().listing {
             return Err(error(kind));
         }
         Ok(self.partitions_mut().keys().cloned().collect())
     }
 
     async fn partition_info(&self, partition: &PartitionId) -> Result<PartitionInfo, SourceError> {
+        if let Some(kind) = self.refusing().information {
+            return Err(error(kind));
+        }
         let partitions = self.partitions_mut();
         let events = &partitions.get(partition).ok_or_else(|| unknown(partition))?.events;
         let last = events.last().map_or(-1, |e| e.sequence_number);
@@ -152,6 +171,8 @@ impl EventSource for MemoryHub {
             id: partition.clone(),
             beginning_sequence_number: events.first().map_or(last + 1, |e| e.sequence_number),
             last_enqueued_sequence_number: last,
+            last_enqueued_offset: events.last().map_or_else(|| "-1".into(), |e| e.offset.clone()),
+            last_enqueued_time: events.last().map_or(0, |e| e.enqueued_time),
             is_empty: events.is_empty(),
         })
     }

@@ -40,7 +40,6 @@ macro_rules! conformance {
             values::{hands_over_every_type, hands_over_every_body, hands_over_the_largest_bodies},
             faults::{
                 is_contiguous_over_every_end_of_a_link,
-                notices_a_dead_link,
                 says_when_it_is_stolen,
                 says_when_it_is_refused,
                 lets_busy_services_pass,
@@ -51,8 +50,7 @@ macro_rules! conformance {
 }
 
 /// Short waits, so that tests of them don't take long.
-const TIMEOUTS: Timeouts =
-    Timeouts { open: Duration::from_secs(3), manage: Duration::from_secs(3), silence: Duration::from_millis(300) };
+const TIMEOUTS: Timeouts = Timeouts { open: Duration::from_secs(3), manage: Duration::from_secs(3) };
 
 fn sdk(emulator: &Emulator, hub: &str, group: &str) -> Arc<dyn EventSource> {
     let namespace = Namespace::new("localhost", Some(&emulator.endpoint()), Credential::None).unwrap();

@@ -59,16 +59,6 @@ pub(super) async fn is_contiguous_over_every_end_of_a_link(make: Make) {
     }
 }
 
-pub(super) async fn notices_a_dead_link(make: Make) {
-    let emulator = namespace(1).await;
-    fill(&emulator, 0, 200);
-    let source = make(&emulator, HUB, "$default");
-    emulator.namespace().inject(&Fault::new(Action::Stall, Moment::Delivery).on(receivers()).after(60));
-    let (events, errors) = read_through(&source, 200).await;
-    assert_eq!(numbers(&events), (0..200).collect::<Vec<_>>());
-    assert_eq!((hits(&emulator), errors), (1, vec![SourceErrorKind::Transient]));
-}
-
 /// By the service's decision; who wins by owner level is the namespace's matter, and this SDK doesn't send levels.
 pub(super) async fn says_when_it_is_stolen(make: Make) {
     let emulator = namespace(1).await;

@@ -1,0 +1,114 @@
+//! Where a tenancy begins to read: behind its checkpoint, which is read after the claim (rule R3) and refused where it can't be
+//! gone on from.
+//!
+//! "Latest" means what is enqueued after the partition was first claimed. What that came to is written down as the partition's
+//! first checkpoint before anything is read: a host that dies before it has acknowledged an event doesn't begin at a later
+//! "latest", and loses nothing that came between.
+
+use bytestring::ByteString;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatch::wait;
+use crate::error::Cause;
+use crate::model::{Checkpoint, ETag, Position, Tenancy};
+use crate::poll::{ATTEMPTS_OF_A_RUN, answer};
+use crate::pump::{Context, Halt, Seat};
+use crate::retry::chance;
+use crate::seams::StoreError;
+
+/// A checkpoint as it was found.
+pub(crate) type Found = (Checkpoint, ETag);
+
+/// Looks up where a tenancy begins.
+pub(crate) struct Beginning<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) seat: &'a Seat,
+    pub(crate) tenancy: &'a Tenancy,
+    /// A run with an end gives up some time.
+    pub(crate) has_end: bool,
+    pub(crate) drain: &'a CancellationToken,
+}
+
+impl Beginning<'_> {
+    /// The partition's checkpoint, if it has one. The outer `None`: drained meanwhile.
+    pub(crate) async fn checkpoint(&self) -> Result<Option<Option<Found>>, Halt> {
+        let (store, limit) = (&self.context.store, self.context.options.store_timeout);
+        let found = self
+            .insist("checkpoint not read", || async {
+                match timeout(limit, store.load(&self.seat.partition)).await {
+                    Ok(Ok(found)) => Ok(Ok(found)),
+                    Ok(Err(StoreError::Corrupt(detail))) => Ok(Err(Halt::Failed(Cause::Checkpoint(detail)))),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err(format!("no answer within {limit:?}")),
+                }
+            })
+            .await?;
+        let Some(found) = found else { return Ok(None) };
+        let found = found?;
+        if let Some((checkpoint, _)) = &found {
+            self.accept(checkpoint)?;
+            self.seat.status.checkpoint.set(checkpoint.position.sequence_number);
+        }
+        Ok(Some(found))
+    }
+
+    /// What the end of the partition is now. `None`: drained meanwhile.
+    pub(crate) async fn latest(&self) -> Result<Option<Position>, Halt> {
+        let source = &self.context.source;
+        let info = self
+            .insist("the newest event could not be asked for", || async {
+                answer(source.partition_info(&self.seat.partition)).await.map_err(|error| error.to_string())
+            })
+            .await?;
+        Ok(info.map(|info| Position {
+            sequence_number: info.last_enqueued_sequence_number,
+            offset: ByteString::from(info.last_enqueued_offset.to_string()),
+        }))
+    }
+
+    /// Tries until it works, the run gives up, or it is drained (`None`).
+    async fn insist<T, F>(&self, trouble: &str, ask: impl Fn() -> F) -> Result<Option<T>, Halt>
+    where
+        F: Future<Output = Result<T, String>>,
+    {
+        let mut failures = 0;
+        loop {
+            let asked = tokio::select! {
+                biased;
+                () = self.drain.cancelled() => return Ok(None),
+                asked = ask() => asked,
+            };
+            let detail = match asked {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(detail) => detail,
+            };
+            failures += 1;
+            if self.has_end && failures >= ATTEMPTS_OF_A_RUN {
+                return Err(Halt::Failed(Cause::Unreachable { attempts: failures, detail }));
+            }
+            self.seat.trouble(format!("{trouble} (failure {failures}): {detail}"));
+            if !wait(self.context.options.reconnect.pause(failures, chance()), self.drain).await {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn accept(&self, checkpoint: &Checkpoint) -> Result<(), Halt> {
+        if checkpoint.generation >= self.tenancy.generation {
+            // Somebody else's. Claiming again counts on, so this ends.
+            return Err(Halt::Lost(format!(
+                "the checkpoint was written by ownership generation {}, but this is generation {}",
+                checkpoint.generation, self.tenancy.generation
+            )));
+        }
+        if !checkpoint.state.is_empty() {
+            let bytes = checkpoint.state.len();
+            let text = format!(
+                "it carries {bytes} bytes of processor state, which this Weir can't hand to the processor and would lose"
+            );
+            return Err(Halt::Failed(Cause::Checkpoint(text)));
+        }
+        Ok(())
+    }
+}
