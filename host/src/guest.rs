@@ -164,7 +164,7 @@ pub struct GuestOutput {
     /// What it comes from; `None`: the last event of the batch.
     pub origin: Option<Origin>,
     /// A name from the deployment's outputs; `None`: the default one.
-    pub target: Option<String>,
+    pub target: Option<ByteString>,
     /// Chooses the partition.
     pub partition_key: Option<ByteString>,
     /// Content type of the body.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
+use crate::arena::Arena;
 use crate::guest::{GuestOutput, Origin, Rejection};
 use crate::model::{Event, Output, PartitionId, Property, Scope, SequenceNumber, Value};
 use crate::seams::Sink;
@@ -26,6 +27,9 @@ pub const ORIGIN_SEQUENCE_NUMBER_PROPERTY: &str = "weir-origin-sequence-number";
 pub const ORIGIN_ENQUEUED_TIME_PROPERTY: &str = "weir-origin-enqueued-time";
 /// Application property of a dead letter: the processor that rejected the event.
 pub const ORIGIN_PROCESSOR_PROPERTY: &str = "weir-origin-processor";
+
+/// What is kept of the reason of a rejection: enough for a sentence and a stack.
+const REASON_BYTES: usize = 16 * 1024;
 
 /// The output that a guest means when it names none.
 pub const DEFAULT_OUTPUT: &str = "default";
@@ -105,11 +109,13 @@ impl Resolver {
         rejected: &[Rejection],
     ) -> Result<Routes, Refused> {
         let mut routes = Routes::new();
+        let expected = outputs.len();
         let mut counts = if outputs.is_empty() { Vec::new() } else { vec![0u32; batch.len()] };
         let last = if standing == 0 { batch.len() } else { standing } - 1;
+        let mut ids = Ids::new(&self.event_hub, &self.partition, outputs.len());
         for output in outputs {
             let id = match &output.origin {
-                Some(Origin::Key(key)) => self.id(format_args!("{key}")),
+                Some(Origin::Key(key)) => ids.make(format_args!("{key}")),
                 Some(Origin::Event(index)) if *index as usize >= batch.len() => {
                     let len = batch.len();
                     return Err(Refused::Invalid(format!(
@@ -117,8 +123,8 @@ impl Resolver {
                     )));
                 }
                 Some(Origin::Event(index)) if *index as usize >= standing => continue,
-                Some(Origin::Event(index)) => self.event_id(batch, &mut counts, *index as usize),
-                None => self.event_id(batch, &mut counts, last),
+                Some(Origin::Event(index)) => ids.of_event(batch, &mut counts, *index as usize),
+                None => ids.of_event(batch, &mut counts, last),
             };
             let target = output.target.as_deref().unwrap_or(DEFAULT_OUTPUT);
             let Some(sink) = self.sinks.find(target) else {
@@ -137,7 +143,7 @@ impl Resolver {
                 body: output.body,
             };
             self.check_size(sink, target, &output)?;
-            push(&mut routes, sink, output);
+            push(&mut routes, sink, output, expected);
         }
         // Each event once, whatever the guest says twice.
         let mut seen = Vec::new();
@@ -149,27 +155,10 @@ impl Resolver {
             };
             if !seen.contains(&rejection.index) {
                 seen.push(rejection.index);
-                push(&mut routes, sink, self.dead_letter(event, &rejection.reason));
+                push(&mut routes, sink, self.dead_letter(sink, event, &rejection.reason), rejected.len());
             }
         }
         Ok(routes)
-    }
-
-    fn event_id(&self, batch: &[Event], counts: &mut [u32], index: usize) -> ByteString {
-        let number = batch.get(index).map_or(-1, |e| e.sequence_number);
-        let mut n = 0;
-        if let Some(count) = counts.get_mut(index) {
-            n = *count;
-            *count += 1;
-        }
-        self.id(format_args!("{number}/{n}"))
-    }
-
-    fn id(&self, rest: std::fmt::Arguments<'_>) -> ByteString {
-        let mut id = String::with_capacity(self.event_hub.len() + 40);
-        // Writing to a string can't fail.
-        let _ = write!(id, "{}/{}/{rest}", self.event_hub, self.partition);
-        ByteString::from(id)
     }
 
     fn check_size(&self, sink: usize, target: &str, output: &Output) -> Result<(), Refused> {
@@ -177,49 +166,101 @@ impl Resolver {
         let size = size(output);
         if size > limit {
             return Err(Refused::Invalid(format!(
-                "output {} has {size} bytes of body and properties; `{target}` takes {limit}",
+                "output {} has {size} bytes of body, properties and ids; `{target}` takes {limit}",
                 output.id
             )));
         }
         Ok(())
     }
 
-    /// The rejected event as it came, with why and whence.
-    fn dead_letter(&self, event: &Event, reason: &str) -> Output {
+    /// The rejected event as it came, with why and whence. The reason is cut to what is left of the sink's limit: the event matters
+    /// more.
+    fn dead_letter(&self, sink: usize, event: &Event, reason: &str) -> Output {
         let mut properties = event.properties.clone();
         let mut add = |key: &'static str, value| properties.push(Property { key: ByteString::from_static(key), value });
-        add(DEAD_LETTER_REASON_PROPERTY, Value::Text(reason.into()));
         add(ORIGIN_EVENT_HUB_PROPERTY, Value::Text(self.event_hub.as_str().into()));
         add(ORIGIN_PARTITION_PROPERTY, Value::Text(self.partition.as_str().into()));
         add(ORIGIN_SEQUENCE_NUMBER_PROPERTY, Value::Integer(event.sequence_number));
         add(ORIGIN_ENQUEUED_TIME_PROPERTY, Value::Timestamp(event.enqueued_time));
         add(ORIGIN_PROCESSOR_PROPERTY, Value::Text(self.processor.as_str().into()));
-        Output {
-            id: self.id(format_args!("{}/rejected", event.sequence_number)),
+        let mut letter = Output {
+            id: Ids::new(&self.event_hub, &self.partition, 1).make(format_args!("{}/rejected", event.sequence_number)),
             partition_key: event.partition_key.clone(),
             content_type: event.content_type.clone(),
             message_id: event.message_id.clone(),
             correlation_id: event.correlation_id.clone(),
             properties,
             body: event.body.clone(),
+        };
+        let limit = self.sinks.get(sink).map_or(usize::MAX, |(_, sink)| sink.max_output_bytes());
+        let left = limit.saturating_sub(size(&letter) + DEAD_LETTER_REASON_PROPERTY.len());
+        let reason = reason.get(..reason.floor_char_boundary(left.min(REASON_BYTES))).unwrap_or_default();
+        let key = ByteString::from_static(DEAD_LETTER_REASON_PROPERTY);
+        letter.properties.push(Property { key, value: Value::Text(reason.into()) });
+        letter
+    }
+}
+
+/// Makes the ids of a batch, which share their memory as they share their beginning.
+struct Ids {
+    arena: Arena,
+    /// `hub/partition/`, and behind it whatever is being written.
+    text: String,
+    prefix: usize,
+}
+
+impl Ids {
+    fn new(event_hub: &str, partition: &PartitionId, count: usize) -> Self {
+        /// What follows on the prefix: mostly a sequence number and a count.
+        const REST: usize = 24;
+        let mut text = String::with_capacity(event_hub.len() + 64);
+        text.extend([event_hub, "/", partition.as_str(), "/"]);
+        let prefix = text.len();
+        Self { arena: Arena::with_capacity((prefix + REST).saturating_mul(count)), text, prefix }
+    }
+
+    fn make(&mut self, rest: std::fmt::Arguments<'_>) -> ByteString {
+        self.text.truncate(self.prefix);
+        // Writing to a string can't fail.
+        let _ = self.text.write_fmt(rest);
+        self.arena.text(&self.text)
+    }
+
+    /// The id of the next output of the event at this index.
+    fn of_event(&mut self, batch: &[Event], counts: &mut [u32], index: usize) -> ByteString {
+        let number = batch.get(index).map_or(-1, |e| e.sequence_number);
+        let mut n = 0;
+        if let Some(count) = counts.get_mut(index) {
+            n = *count;
+            *count += 1;
+        }
+        self.make(format_args!("{number}/{n}"))
+    }
+}
+
+/// Adds an output of the so many that are expected at most.
+fn push(routes: &mut Routes, sink: usize, output: Output, expected: usize) {
+    match routes.iter_mut().find(|(s, _)| *s == sink) {
+        Some((_, outputs)) => outputs.push(output),
+        None => {
+            let mut outputs = Vec::with_capacity(expected);
+            outputs.push(output);
+            routes.push((sink, outputs));
         }
     }
 }
 
-fn push(routes: &mut Routes, sink: usize, output: Output) {
-    match routes.iter_mut().find(|(s, _)| *s == sink) {
-        Some((_, outputs)) => outputs.push(output),
-        None => routes.push((sink, vec![output])),
-    }
-}
-
+/// Bytes that count for a sink's limit.
 fn size(output: &Output) -> usize {
     let value = |value: &Value| match value {
         Value::Text(t) => t.len(),
         Value::Binary(b) | Value::Other(b) => b.len(),
         _ => 8,
     };
-    output.body.len() + output.properties.iter().map(|p| p.key.len() + value(&p.value)).sum::<usize>()
+    let texts = [&output.partition_key, &output.content_type, &output.message_id, &output.correlation_id];
+    let texts = texts.into_iter().flatten().map(|text| text.len()).sum::<usize>();
+    let properties = output.properties.iter().map(|p| p.key.len() + value(&p.value)).sum::<usize>();
+    output.body.len() + output.id.len() + texts + properties
 }
 
 #[cfg(test)]
@@ -242,7 +283,7 @@ mod tests {
     fn emitted(origin: Option<Origin>, target: Option<&str>) -> GuestOutput {
         GuestOutput {
             origin,
-            target: target.map(str::to_owned),
+            target: target.map(Into::into),
             partition_key: None,
             content_type: None,
             message_id: None,
@@ -302,6 +343,12 @@ mod tests {
         let text = |key: &str| letter.properties.iter().find(|p| p.key == key).unwrap().value.clone();
         assert_eq!(text(DEAD_LETTER_REASON_PROPERTY), Value::Text("not a flight".into()));
         assert_eq!(text(ORIGIN_SEQUENCE_NUMBER_PROPERTY), Value::Integer(11));
+        let long = [Rejection { index: 0, reason: "ä".repeat(1 << 20) }];
+        let routes = resolver(true).resolve(&batch, 2, Vec::new(), &long).unwrap();
+        assert!(size(&routes[0].1[0]) < REASON_BYTES + 1024, "a reason has its limit");
+        let large = [Event { body: Bytes::from(vec![0; (1 << 20) - 300]), ..event(10, "") }];
+        let routes = resolver(true).resolve(&large, 1, Vec::new(), &long).unwrap();
+        assert!(size(&routes[0].1[0]) <= 1 << 20, "and gives way to the event");
         let refused = resolver(false).resolve(&batch, 2, Vec::new(), &twice).unwrap_err();
         assert_eq!(refused, Refused::NoDeadLetter { sequence_number: 11, reason: "not a flight".into() });
     }

@@ -1,6 +1,6 @@
 //! A received AMQP message as an [`Event`]: every value of every type arrives, none is guessed at.
 //!
-//! The SDK only lends its messages, so text is copied. A large body is not: the event keeps the SDK's message alive instead.
+//! The SDK only lends its messages, so they are copied, many into one block (see [`Arena`]). A large body is not: the event keeps the SDK's message alive instead.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,6 +10,7 @@ use azure_messaging_eventhubs::models::ReceivedEventData;
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use crate::arena::Arena;
 use crate::model::{Event, Offset, Property, Timestamp, Value};
 
 /// From here on, keeping the SDK's message costs less than copying its body.
@@ -30,15 +31,15 @@ struct Annotations {
 }
 
 impl Annotations {
-    fn read(message: &AmqpMessage) -> Self {
+    fn read(message: &AmqpMessage, arena: &mut Arena) -> Self {
         let mut read = Self::default();
         for (key, value) in message.message_annotations.iter().flat_map(|a| a.0.iter()) {
             let AmqpAnnotationKey::Symbol(key) = key else { continue };
             match (key.0.as_str(), value) {
                 ("x-opt-sequence-number", AmqpValue::Long(n)) => read.sequence_number = Some(*n),
-                ("x-opt-offset", AmqpValue::String(text)) => read.offset = Some(text.as_str().into()),
+                ("x-opt-offset", AmqpValue::String(text)) => read.offset = Some(arena.text(text)),
                 ("x-opt-enqueued-time", AmqpValue::TimeStamp(time)) => read.enqueued_time = Some(millis(time)),
-                ("x-opt-partition-key", AmqpValue::String(text)) => read.partition_key = Some(text.as_str().into()),
+                ("x-opt-partition-key", AmqpValue::String(text)) => read.partition_key = Some(arena.text(text)),
                 _ => {}
             }
         }
@@ -47,29 +48,29 @@ impl Annotations {
 }
 
 /// Converts what was received.
-pub(super) fn event(received: ReceivedEventData) -> Result<Event, Incomplete> {
+pub(super) fn event(received: ReceivedEventData, arena: &mut Arena) -> Result<Event, Incomplete> {
     let message = received.raw_amqp_message();
-    let annotations = Annotations::read(message);
+    let annotations = Annotations::read(message, arena);
     let properties = message.properties.as_ref();
     let mut event = Event {
         sequence_number: annotations.sequence_number.ok_or(Incomplete("sequence number"))?,
         offset: annotations.offset.ok_or(Incomplete("offset"))?,
         enqueued_time: annotations.enqueued_time.ok_or(Incomplete("enqueued time"))?,
         partition_key: annotations.partition_key,
-        content_type: properties.and_then(|p| p.content_type.as_ref()).map(|t| t.0.as_str().into()),
-        message_id: properties.and_then(|p| p.message_id.as_ref()).map(id),
-        correlation_id: properties.and_then(|p| p.correlation_id.as_ref()).map(id),
-        properties: application_properties(message),
+        content_type: properties.and_then(|p| p.content_type.as_ref()).map(|t| arena.text(&t.0)),
+        message_id: properties.and_then(|p| p.message_id.as_ref()).map(|i| id(i, arena)),
+        correlation_id: properties.and_then(|p| p.correlation_id.as_ref()).map(|i| id(i, arena)),
+        properties: application_properties(message, arena),
         body: Bytes::new(),
     };
     event.body = match &message.body {
         AmqpMessageBody::Binary(sections) => match sections.as_slice() {
             [one] if one.len() >= LARGE_BODY => Bytes::from_owner(Kept(received)),
-            [one] => Bytes::copy_from_slice(one),
+            [one] => arena.bytes(one),
             many => many.concat().into(),
         },
-        AmqpMessageBody::Value(AmqpValue::String(text)) => Bytes::copy_from_slice(text.as_bytes()),
-        AmqpMessageBody::Value(AmqpValue::Binary(bytes)) => Bytes::copy_from_slice(bytes),
+        AmqpMessageBody::Value(AmqpValue::String(text)) => arena.bytes(text.as_bytes()),
+        AmqpMessageBody::Value(AmqpValue::Binary(bytes)) => arena.bytes(bytes),
         AmqpMessageBody::Value(value) => encoding(value.clone()),
         AmqpMessageBody::Sequence(lists) => {
             lists.iter().flat_map(|list| encoding(AmqpValue::List(list.clone()))).collect()
@@ -91,9 +92,9 @@ impl AsRef<[u8]> for Kept {
     }
 }
 
-fn id(id: &AmqpMessageId) -> ByteString {
+fn id(id: &AmqpMessageId, arena: &mut Arena) -> ByteString {
     match id {
-        AmqpMessageId::String(text) => text.as_str().into(),
+        AmqpMessageId::String(text) => arena.text(text),
         AmqpMessageId::Uuid(uuid) => uuid.to_string().into(),
         AmqpMessageId::Ulong(number) => number.to_string().into(),
         AmqpMessageId::Binary(bytes) => bytes
@@ -105,12 +106,12 @@ fn id(id: &AmqpMessageId) -> ByteString {
     }
 }
 
-fn application_properties(message: &AmqpMessage) -> Vec<Property> {
+fn application_properties(message: &AmqpMessage, arena: &mut Arena) -> Vec<Property> {
     let Some(properties) = &message.application_properties else { return Vec::new() };
-    properties.0.iter().map(|(key, v)| Property { key: key.as_str().into(), value: value(v) }).collect()
+    properties.0.iter().map(|(key, v)| Property { key: arena.text(key), value: value(v, arena) }).collect()
 }
 
-fn value(value: &AmqpSimpleValue) -> Value {
+fn value(value: &AmqpSimpleValue, arena: &mut Arena) -> Value {
     use AmqpSimpleValue as V;
     match value {
         V::Null => Value::Null,
@@ -127,9 +128,9 @@ fn value(value: &AmqpSimpleValue) -> Value {
         V::Double(v) => Value::Double(*v),
         V::TimeStamp(v) => Value::Timestamp(millis(v)),
         V::Uuid(v) => Value::Uuid(*v.as_bytes()),
-        V::String(v) => Value::Text(v.as_str().into()),
-        V::Symbol(v) => Value::Text(v.0.as_str().into()),
-        V::Binary(v) => Value::Binary(Bytes::copy_from_slice(v)),
+        V::String(v) => Value::Text(arena.text(v)),
+        V::Symbol(v) => Value::Text(arena.text(&v.0)),
+        V::Binary(v) => Value::Binary(arena.bytes(v)),
         V::Char(v) => Value::Other(encoding(AmqpValue::Char(*v))),
         V::Decimal32(v) => Value::Other(encoding(AmqpValue::Decimal32(*v))),
         V::Decimal64(v) => Value::Other(encoding(AmqpValue::Decimal64(*v))),
@@ -182,7 +183,7 @@ mod tests {
     }
 
     fn converted(message: AmqpMessage) -> Event {
-        event(ReceivedEventData::from(message)).unwrap()
+        event(ReceivedEventData::from(message), &mut Arena::default()).unwrap()
     }
 
     #[test]
@@ -204,7 +205,7 @@ mod tests {
         assert_eq!(event.correlation_id.as_deref(), Some("00af"));
         assert_eq!(event.body, "body");
         let uuid = azure_core::Uuid::from_bytes([7; 16]);
-        assert_eq!(id(&AmqpMessageId::Uuid(uuid)), "07070707-0707-0707-0707-070707070707");
+        assert_eq!(id(&AmqpMessageId::Uuid(uuid), &mut Arena::default()), "07070707-0707-0707-0707-070707070707");
     }
 
     #[test]
@@ -270,6 +271,6 @@ mod tests {
     #[test]
     fn an_event_without_position_is_refused() {
         let bare = AmqpMessage::default();
-        assert_eq!(event(ReceivedEventData::from(bare)), Err(Incomplete("sequence number")));
+        assert_eq!(event(ReceivedEventData::from(bare), &mut Arena::default()), Err(Incomplete("sequence number")));
     }
 }

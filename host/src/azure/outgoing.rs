@@ -85,6 +85,7 @@ mod tests {
 
     use super::super::convert;
     use super::*;
+    use crate::arena::Arena;
     use crate::model::Property;
 
     fn output(id: &str, key: Option<&str>) -> Output {
@@ -105,7 +106,7 @@ mod tests {
         message.add_message_annotation("x-opt-sequence-number".into(), 0_i64);
         message.add_message_annotation("x-opt-offset".into(), "0");
         message.add_message_annotation("x-opt-enqueued-time".into(), AmqpTimestamp(Some(UNIX_EPOCH)));
-        convert::event(ReceivedEventData::from(message)).unwrap()
+        convert::event(ReceivedEventData::from(message), &mut Arena::default()).unwrap()
     }
 
     #[test]

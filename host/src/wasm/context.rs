@@ -8,14 +8,12 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::budget::Slices;
+use super::emit::Outputs;
 use super::instance::ProcessorOptions;
 use super::stdio::Capture;
-use super::text::{clean, size};
-use crate::guest::GuestOutput;
-use crate::model::{PartitionId, Property, Value};
+use super::text::clean;
+use crate::model::PartitionId;
 
-/// The output that is meant when a guest names none.
-const DEFAULT_TARGET: &str = "default";
 /// Log lines of one call; what is beyond is counted.
 const LOG_LINES: u32 = 1000;
 /// Bytes of one log line's message, and of all its fields.
@@ -67,7 +65,7 @@ impl Context {
 
     /// A call begins; `batch` says whether outputs have one to belong to.
     pub(super) fn begin(&mut self, batch: bool) {
-        self.outputs = Outputs { open: batch, ..Outputs::default() };
+        self.outputs.begin(batch);
         self.memory.refused = None;
         self.lines = 0;
     }
@@ -112,63 +110,6 @@ impl Context {
             _ => line!(tracing::Level::ERROR),
         }
     }
-
-    /// Takes outputs in, all of them or none.
-    pub(super) fn emit(&mut self, outputs: Vec<GuestOutput>) -> Result<(), String> {
-        if !self.outputs.open {
-            return Err("outputs belong to a batch: emit them in `process`, not in `open` or `close`".into());
-        }
-        let limits = &self.options.limits;
-        if self.outputs.collected.len() + outputs.len() > limits.outputs {
-            return Err(format!("a call may emit {} outputs, and this one asks for more", limits.outputs));
-        }
-        let mut bytes = self.outputs.bytes;
-        for output in &outputs {
-            let target = output.target.as_deref().unwrap_or(DEFAULT_TARGET);
-            if !self.options.targets.iter().any(|known| known == target) {
-                let known = match self.options.targets.as_slice() {
-                    [] => "it has none".to_owned(),
-                    known => format!("it has {}", known.join(", ")),
-                };
-                return Err(format!("the deployment has no output {:?}; {known}", clean(target, 100, false)));
-            }
-            bytes += weight(output);
-            if bytes > limits.output_bytes {
-                return Err(format!(
-                    "a call may emit {} in all, and this one asks for more",
-                    size(limits.output_bytes)
-                ));
-            }
-        }
-        self.outputs.bytes = bytes;
-        if self.outputs.collected.is_empty() {
-            self.outputs.collected = outputs;
-        } else {
-            self.outputs.collected.extend(outputs);
-        }
-        Ok(())
-    }
-}
-
-/// What an output weighs against the limit of a call: all that it says, and a flat sum, so that empty ones are not free.
-fn weight(output: &GuestOutput) -> usize {
-    let text = |t: &Option<bytestring::ByteString>| t.as_ref().map_or(0, |t| t.len());
-    let property = |p: &Property| {
-        size_of::<Property>()
-            + p.key.len()
-            + match &p.value {
-                Value::Text(text) => text.len(),
-                Value::Binary(bytes) | Value::Other(bytes) => bytes.len(),
-                _ => 0,
-            }
-    };
-    size_of::<GuestOutput>()
-        + output.body.len()
-        + text(&output.partition_key)
-        + text(&output.content_type)
-        + text(&output.message_id)
-        + text(&output.correlation_id)
-        + output.properties.iter().map(property).sum::<usize>()
 }
 
 /// `key=value` pairs, as many as fit.
@@ -187,14 +128,6 @@ fn pairs(fields: &[(String, String)]) -> String {
         text.push_str(&clean(value, LOG_BYTES, false));
     }
     text
-}
-
-/// What the guest emitted during this call.
-#[derive(Default)]
-pub(super) struct Outputs {
-    pub(super) collected: Vec<GuestOutput>,
-    bytes: usize,
-    open: bool,
 }
 
 /// Which parts of the metadata are handed over.

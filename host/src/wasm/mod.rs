@@ -16,6 +16,7 @@
 mod budget;
 mod cache;
 mod context;
+mod emit;
 mod engine;
 mod inspect;
 mod instance;

@@ -1,21 +1,18 @@
 //! weir:processor@0.1: the generated types, and their conversion into the host's one model. Nothing else knows them.
 //!
 //! Towards the guest nothing is copied on the host's side: a batch becomes one vector of heads that borrow from the events (and
-//! one of properties, if any are handed over), and wasmtime writes from there into the guest's memory.
+//! one of properties, if any are handed over), and wasmtime writes from there into the guest's memory. The way back: `emit.rs`.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use bytestring::ByteString;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Result, Store};
 
-use self::bindings::weir::processor::{fields, logging, outputs, types};
+use self::bindings::weir::processor::{fields, logging, types};
 use super::context::{Context, Mask, Properties};
+use super::emit;
 use super::text::clean;
-use crate::guest::{
-    Ack, CloseReason, Failure, GuestOutput, OpenReason, Opening, Origin, Progress, Redelivery, Rejection,
-};
+use crate::guest::{Ack, CloseReason, Failure, OpenReason, Opening, Progress, Redelivery, Rejection};
 use crate::model::{Event, Property, Value};
 
 /// Bytes of a guest's reason that are kept.
@@ -49,7 +46,9 @@ pub(super) type Pre = bindings::EventProcessorPre<Context>;
 pub(super) fn link(engine: &wasmtime::Engine, component: &Component) -> Result<Pre> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    bindings::EventProcessor::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
+    logging::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
+    fields::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
+    emit::link(&mut linker)?;
     Pre::new(linker.instantiate_pre(component)?)
 }
 
@@ -176,39 +175,6 @@ fn property_to_guest(property: &Property) -> types::PropertyParam<'_> {
     types::PropertyParam { key: &property.key, value }
 }
 
-fn property_from_guest(property: types::PropertyResult) -> Property {
-    let value = match property.value {
-        types::ValueResult::Null => Value::Null,
-        types::ValueResult::Boolean(value) => Value::Boolean(value),
-        types::ValueResult::Integer(value) => Value::Integer(value),
-        types::ValueResult::Unsigned(value) => Value::Unsigned(value),
-        types::ValueResult::Double(value) => Value::Double(value),
-        types::ValueResult::Text(value) => Value::Text(value.into()),
-        types::ValueResult::Binary(value) => Value::Binary(value.into()),
-        types::ValueResult::Timestamp(value) => Value::Timestamp(value),
-        types::ValueResult::Uuid((high, low)) => Value::Uuid((u128::from(high) << 64 | u128::from(low)).to_be_bytes()),
-        types::ValueResult::Other(value) => Value::Other(value.into()),
-    };
-    Property { key: property.key.into(), value }
-}
-
-fn output(output: types::Output) -> GuestOutput {
-    let text = |text: Option<String>| text.map(ByteString::from);
-    GuestOutput {
-        origin: output.origin.map(|origin| match origin {
-            types::Origin::Event(index) => Origin::Event(index),
-            types::Origin::Key(key) => Origin::Key(key),
-        }),
-        target: output.target,
-        partition_key: text(output.partition_key),
-        content_type: text(output.content_type),
-        message_id: text(output.message_id),
-        correlation_id: text(output.correlation_id),
-        properties: output.properties.into_iter().map(property_from_guest).collect(),
-        body: Bytes::from(output.body),
-    }
-}
-
 fn ack(ack: types::Ack) -> Ack {
     Ack {
         progress: match ack.progress {
@@ -242,8 +208,6 @@ fn reason(text: &str) -> String {
     clean(text, REASON, true)
 }
 
-impl types::Host for Context {}
-
 impl logging::Host for Context {
     fn log(&mut self, level: logging::Level, message: String, fields: Vec<(String, String)>) -> Result<()> {
         let level = match level {
@@ -255,12 +219,6 @@ impl logging::Host for Context {
         };
         Context::log(self, level, &message, &fields);
         Ok(())
-    }
-}
-
-impl outputs::Host for Context {
-    fn emit(&mut self, outputs: Vec<outputs::Output>) -> Result<Result<(), String>> {
-        Ok(Context::emit(self, outputs.into_iter().map(output).collect()))
     }
 }
 
