@@ -3,6 +3,7 @@
 
 mod cli;
 mod faults;
+mod hog;
 mod hub;
 mod kill;
 mod sink;
