@@ -28,7 +28,8 @@ Usage: cargo xtask <COMMAND>
   test            Run every test: the workspace's own, and the official Python and JavaScript clients against the
                   local namespace. Needs Node.js 20 and Python 3.11.
   test --rust     Only what a bare `cargo test --workspace` runs. Needs neither Node.js nor Python.
-  test --clients  Only the Python and JavaScript clients. Add names to run some: `test --clients python rhea`.
+  test --clients  Only what needs Node.js and Python: the clients, and the checkpoint store on Azurite. Add names to run
+                  some: `test --clients python rhea blobs`.
   guests          Build the example processors to .wasm and print where they are.
   bench [NAMES]   Run the benchmarks, all or the named ones, in release mode. They print ratios to a baseline measured in the same run.
   fuzz [TARGETS]  Run the fuzz targets of amqp/fuzz, all or the named ones, for 60 s each or for `--seconds N`.

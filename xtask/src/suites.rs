@@ -1,11 +1,12 @@
-//! Runs the client suites: each against a namespace of its own, each printing `ok NAME` or `FAIL NAME: why` per case.
+//! Runs the client suites: each against a namespace of its own, each printing `ok NAME` or `FAIL NAME: why` per case. The checkpoint
+//! store's suite against Azurite is a Rust test, and needs only Node.js.
 
 use std::path::Path;
 use std::thread;
 
 use crate::clients::Python;
-use crate::process::{Failure, Outcome, Run, Server, Workspace, step};
-use crate::test::Count;
+use crate::process::{Failure, Outcome, Run, Server, Workspace, cargo, step};
+use crate::test::{Count, summary};
 
 /// One script of `tests/clients`.
 struct Suite {
@@ -60,24 +61,30 @@ const SUITES: &[Suite] = &[
     },
 ];
 
+/// The suite of the checkpoint store in Azure Blob Storage.
+const BLOBS: &str = "blobs";
+
 /// Runs the named suites (none named: all), side by side since they mostly wait. Their output comes out whole.
 pub(crate) fn run(workspace: &Workspace, javascript: &Path, python: &Python, names: &[String]) -> Outcome<Count> {
-    if let Some(unknown) = names.iter().find(|name| !SUITES.iter().any(|suite| suite.name == *name)) {
-        let known: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
+    let known: Vec<_> = SUITES.iter().map(|suite| suite.name).chain([BLOBS]).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(Failure::new(
             format!("there is no client suite `{unknown}`"),
             format!("the suites are: {}", known.join(", ")),
         ));
     }
     let chosen = SUITES.iter().filter(|suite| names.is_empty() || names.iter().any(|name| name == suite.name));
-    step("Running the official clients against the local namespace");
     let (_azurite, blobs) = azurite(workspace, javascript)?;
+    let mut total = Count::default();
+    if names.is_empty() || names.iter().any(|name| name == BLOBS) {
+        total.add(&blob_store(workspace, &blobs)?);
+    }
+    step("Running the official clients against the local namespace");
     let outcomes = thread::scope(|scope| {
         let running: Vec<_> =
             chosen.map(|suite| (suite, scope.spawn(|| one(suite, workspace, javascript, python, &blobs)))).collect();
         running.into_iter().map(|(suite, thread)| (suite, thread.join())).collect::<Vec<_>>()
     });
-    let mut total = Count::default();
     for (suite, outcome) in outcomes {
         let (count, output) = outcome.map_err(|_| {
             Failure::new(format!("running `{}` panicked", suite.name), "the message above says where")
@@ -86,6 +93,22 @@ pub(crate) fn run(workspace: &Workspace, javascript: &Path, python: &Python, nam
         total.add(&count);
     }
     Ok(total)
+}
+
+fn blob_store(workspace: &Workspace, blobs: &str) -> Outcome<Count> {
+    step("Running the checkpoint store against Azurite");
+    let mut count = Count::default();
+    let succeeded = cargo(workspace, "test")
+        .args(["--workspace", "--features", "weir-tests/azurite", "--test", "azurite"])
+        .env("WEIR_BLOBS", blobs)
+        .lines(|line| {
+            println!("{line}");
+            count.add(&summary(line));
+        })?;
+    if !succeeded && count.failed == 0 || count.passed + count.failed == 0 {
+        return Err(Failure::new("the checkpoint store's suite did not run to its end", "the messages above say why"));
+    }
+    Ok(count)
 }
 
 fn one(

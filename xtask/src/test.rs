@@ -77,7 +77,7 @@ fn cargo_test(workspace: &Workspace) -> Outcome<Count> {
 }
 
 /// The numbers in `test result: ok. 3 passed; 0 failed; …`.
-fn summary(line: &str) -> Count {
+pub(crate) fn summary(line: &str) -> Count {
     let number = |what: &str| {
         let before = line.strip_prefix("test result: ")?.split(what).next()?;
         before.trim_end().rsplit([' ', ';']).next()?.parse().ok()

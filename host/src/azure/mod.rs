@@ -1,4 +1,4 @@
-//! Azure Event Hubs through Microsoft's SDK: the only place that names an Azure crate.
+//! Azure Event Hubs and Azure Blob Storage through Microsoft's SDK: the only place that names an Azure crate.
 //!
 //! [`Namespace`] makes an [`SdkSource`] for a hub and consumer group and a [`HubSink`] for a hub. Both hand every error to
 //! the pipeline: the SDK's own recovery is off, since it re-attaches with the original start position (events would come
@@ -15,6 +15,7 @@
 //! - Prefetch counts events, not bytes: 300 events of 1 MiB are 300 MiB for a partition.
 //! - Each client that was opened leaves a sleeping token-refresh task of a few hundred bytes behind until its token's time is over.
 
+mod blob_store;
 mod convert;
 mod credential;
 mod errors;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use azure_core::credentials::TokenCredential;
 use azure_messaging_eventhubs::RetryOptions;
 
+pub use blob_store::{BlobContainer, BlobStore, ContainerError, DEVELOPMENT_SAS, Patience};
 pub use credential::{Credential, UnknownCredential};
 pub use hub_sink::{HubSink, SinkOptions};
 pub use sdk_source::SdkSource;

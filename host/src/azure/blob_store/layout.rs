@@ -1,0 +1,470 @@
+//! Names, metadata and bodies of the blobs. Pure.
+//!
+//! What is shared with every Azure SDK and with KEDA, byte by byte:
+//!
+//! ```text
+//! <namespace>/<event hub>/<consumer group>/ownership/<partition>    metadata ownerid ("" = released); empty body
+//! <namespace>/<event hub>/<consumer group>/checkpoint/<partition>   metadata offset, sequencenumber
+//! ```
+//!
+//! All of it lower-case. Metadata of ours stands beside theirs (`weir…`), and a checkpoint's body is ours. Under `…/weir/` is what no
+//! SDK knows: who is there (`hosts/<owner>`), and state that is too large for a checkpoint's body (`state/<partition>/<digest>`).
+//!
+//! A body says itself which event it stands at (rule R14): an SDK that moves a checkpoint of ours only rewrites the metadata, and the
+//! state would silently be that of another event.
+
+use std::collections::HashMap;
+
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Checkpoint, OwnerId, PartitionId, Position, Scope};
+use crate::seams::Presence;
+
+/// State up to this size stays in the checkpoint's body. KEDA reads these blobs at every poll, so they are kept small; beyond it, a commit
+/// costs one more write.
+pub(super) const INLINE: usize = 64 << 10;
+
+/// The layout of our bodies. Raised when an older Weir could misread a newer body.
+const VERSION: u32 = 1;
+
+pub(super) type Metadata = HashMap<String, String>;
+
+/// Whose write it was: a random number per write, by which a host knows its own after a lost answer.
+pub(super) const WRITE: &str = "weirwrite";
+const OWNER: &str = "ownerid";
+const OFFSET: &str = "offset";
+const SEQUENCE_NUMBER: &str = "sequencenumber";
+const GENERATION: &str = "weirgeneration";
+/// The digest of the state's own blob.
+const STATE: &str = "weirstate";
+const CAPACITY: &str = "weircapacity";
+const WANTED: &str = "weirwanted";
+const VERSION_OF_HOST: &str = "weirversion";
+/// There, when text in the other values is percent-escaped: a header takes plain ASCII only.
+const ESCAPED: &str = "weirescaped";
+
+/// What a blob's name says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Ownership(PartitionId),
+    Checkpoint(PartitionId),
+    Host,
+    State {
+        partition: PartitionId,
+        digest: String,
+    },
+    /// Under `weir/`, but not of this version.
+    Later,
+    Foreign,
+}
+
+/// Where a scope's blobs are.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    /// Ends with `/`.
+    pub(super) prefix: String,
+}
+
+impl Layout {
+    pub(super) fn new(scope: &Scope) -> Self {
+        Self { prefix: format!("{}/{}/{}/", scope.namespace, scope.event_hub, scope.consumer_group).to_lowercase() }
+    }
+
+    pub(super) fn ownership(&self, partition: &PartitionId) -> String {
+        format!("{}ownership/{}", self.prefix, escape_name(partition.as_str()))
+    }
+
+    pub(super) fn checkpoint(&self, partition: &PartitionId) -> String {
+        format!("{}checkpoint/{}", self.prefix, escape_name(partition.as_str()))
+    }
+
+    pub(super) fn host(&self, owner: &OwnerId) -> String {
+        format!("{}weir/hosts/{}", self.prefix, escape_name(owner.as_str()))
+    }
+
+    pub(super) fn state(&self, partition: &PartitionId, digest: &str) -> String {
+        format!("{}weir/state/{}/{digest}", self.prefix, escape_name(partition.as_str()))
+    }
+
+    pub(super) fn place(&self, name: &str) -> Place {
+        let Some(rest) = name.strip_prefix(&*self.prefix) else { return Place::Foreign };
+        let segments: Vec<&str> = rest.split('/').collect();
+        let partition = |name: &str| Some(PartitionId::from(&*unescape(name)?)).filter(|id| !id.as_str().is_empty());
+        match *segments {
+            ["ownership", id] => partition(id).map_or(Place::Foreign, Place::Ownership),
+            ["checkpoint", id] => partition(id).map_or(Place::Foreign, Place::Checkpoint),
+            ["weir", "hosts", _] => Place::Host,
+            ["weir", "state", id, digest] => {
+                partition(id).map_or(Place::Foreign, |partition| Place::State { partition, digest: digest.to_owned() })
+            }
+            ["weir", ..] => Place::Later,
+            _ => Place::Foreign,
+        }
+    }
+}
+
+/// An ownership record as metadata.
+pub(super) fn ownership(owner: Option<&OwnerId>, generation: u64) -> Metadata {
+    let mut metadata = Metadata::from([(GENERATION.to_owned(), generation.to_string())]);
+    // Present even when empty: other SDKs fail their whole list where it is missing.
+    put_text(&mut metadata, &[(OWNER, owner.map_or("", OwnerId::as_str))]);
+    metadata
+}
+
+/// What an ownership record says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Owned {
+    /// `None`: released, or nobody knows by whom it was written.
+    pub(super) owner: Option<OwnerId>,
+    pub(super) generation: u64,
+    /// Whether it names an owner at all, be it nobody.
+    pub(super) sound: bool,
+}
+
+pub(super) fn read_ownership(metadata: &Metadata) -> Owned {
+    let metadata = folded(metadata);
+    let owner = text(&metadata, OWNER);
+    Owned {
+        sound: owner.is_some(),
+        owner: owner.filter(|o| !o.is_empty()).map(|o| OwnerId::from(&*o)),
+        generation: number(&metadata, GENERATION).unwrap_or(0),
+    }
+}
+
+/// A checkpoint as metadata. `side`: the digest of the state's own blob.
+pub(super) fn checkpoint(checkpoint: &Checkpoint, side: Option<&str>) -> Metadata {
+    let Position { sequence_number, offset } = &checkpoint.position;
+    let mut metadata = Metadata::from([
+        (SEQUENCE_NUMBER.to_owned(), sequence_number.to_string()),
+        (GENERATION.to_owned(), checkpoint.generation.to_string()),
+    ]);
+    put_text(&mut metadata, &[(OFFSET, offset)]);
+    metadata.extend(side.map(|digest| (STATE.to_owned(), digest.to_owned())));
+    metadata
+}
+
+/// What a checkpoint's metadata says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Marked {
+    pub(super) position: Position,
+    /// `None`: somebody else wrote it.
+    pub(super) generation: Option<u64>,
+    pub(super) side: Option<String>,
+}
+
+/// The error says what is wrong.
+pub(super) fn read_checkpoint(metadata: &Metadata) -> Result<Marked, String> {
+    let metadata = folded(metadata);
+    let offset = text(&metadata, OFFSET).ok_or("its metadata has no `offset`")?;
+    let given = metadata.get(SEQUENCE_NUMBER).ok_or("its metadata has no `sequencenumber`")?;
+    let sequence_number = given.trim().parse().map_err(|_| format!("its `sequencenumber` is no number: `{given}`"))?;
+    Ok(Marked {
+        position: Position { sequence_number, offset: ByteString::from(offset) },
+        generation: number(&metadata, GENERATION),
+        side: metadata.get(STATE).cloned(),
+    })
+}
+
+pub(super) fn presence(presence: &Presence) -> Metadata {
+    let mut metadata = Metadata::from([(WANTED.to_owned(), presence.wanted.to_string())]);
+    metadata.extend(presence.capacity.map(|capacity| (CAPACITY.to_owned(), capacity.to_string())));
+    put_text(&mut metadata, &[(OWNER, presence.owner.as_str()), (VERSION_OF_HOST, &presence.version)]);
+    metadata
+}
+
+/// `None`: it isn't one.
+pub(super) fn read_presence(metadata: &Metadata) -> Option<Presence> {
+    let metadata = folded(metadata);
+    Some(Presence {
+        owner: OwnerId::from(&*text(&metadata, OWNER).filter(|o| !o.is_empty())?),
+        capacity: match metadata.contains_key(CAPACITY) {
+            true => Some(number(&metadata, CAPACITY)?),
+            false => None,
+        },
+        wanted: number(&metadata, WANTED)?,
+        version: text(&metadata, VERSION_OF_HOST)?,
+    })
+}
+
+/// The first line of a checkpoint's body; what follows is the state, unless that has a blob of its own.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Head {
+    weir: u32,
+    sequence_number: i64,
+    offset: String,
+    generation: u64,
+    state_bytes: usize,
+    state_digest: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    state_elsewhere: bool,
+}
+
+/// The digest that names and checks a state.
+pub(super) fn digest(state: &[u8]) -> String {
+    blake3::hash(state).to_hex().to_string()
+}
+
+/// A checkpoint's body.
+pub(super) fn body(checkpoint: &Checkpoint, digest: &str, elsewhere: bool) -> Result<Bytes, serde_json::Error> {
+    let head = Head {
+        weir: VERSION,
+        sequence_number: checkpoint.position.sequence_number,
+        offset: checkpoint.position.offset.to_string(),
+        generation: checkpoint.generation,
+        state_bytes: checkpoint.state.len(),
+        state_digest: digest.to_owned(),
+        state_elsewhere: elsewhere,
+    };
+    let mut body = BytesMut::from(&*serde_json::to_vec(&head)?);
+    body.extend_from_slice(b"\n");
+    if !elsewhere {
+        body.extend_from_slice(&checkpoint.state);
+    }
+    Ok(body.freeze())
+}
+
+/// The state that a checkpoint stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Here(Bytes),
+    /// In a blob of its own.
+    Elsewhere {
+        digest: String,
+        bytes: usize,
+    },
+}
+
+/// Reads a checkpoint's body beside its metadata: the generation and the state. The error says what is wrong.
+pub(super) fn read_body(marked: &Marked, body: &Bytes) -> Result<(u64, State), String> {
+    let Some(line) = body.split(|b| *b == b'\n').next().filter(|line| line.starts_with(b"{\"weir\":")) else {
+        return match marked.generation {
+            None => Ok((0, State::Here(Bytes::new()))),
+            Some(_) => Err("its body was replaced: the metadata is Weir's, the body is not".into()),
+        };
+    };
+    #[derive(Deserialize)]
+    struct Version {
+        weir: u32,
+    }
+    let damaged = |e: serde_json::Error| format!("its body is damaged ({e})");
+    let Version { weir } = serde_json::from_slice(line).map_err(damaged)?;
+    if weir != VERSION {
+        return Err(format!(
+            "its body has version {weir}, this Weir understands {VERSION}; run the Weir that wrote it"
+        ));
+    }
+    let head: Head = serde_json::from_slice(line).map_err(damaged)?;
+    let Position { sequence_number, offset } = &marked.position;
+    let moved = head.sequence_number != *sequence_number || head.offset != **offset;
+    if moved && head.state_bytes == 0 {
+        // Another client moved it, and there was no state that could be at the wrong place.
+        return Ok((marked.generation.unwrap_or(0), State::Here(Bytes::new())));
+    }
+    if moved {
+        return Err(format!(
+            "another client moved it to {sequence_number} while the processor's state is that of {}; a processor with state needs a consumer \
+             group of its own",
+            head.sequence_number
+        ));
+    }
+    if head.state_elsewhere {
+        return Ok((head.generation, State::Elsewhere { digest: head.state_digest, bytes: head.state_bytes }));
+    }
+    let state = body.slice(line.len() + 1..);
+    match state.len() == head.state_bytes && digest(&state) == head.state_digest {
+        true => Ok((head.generation, State::Here(state))),
+        false => Err("its state doesn't match its digest".into()),
+    }
+}
+
+/// Metadata keys come in any case.
+fn folded(metadata: &Metadata) -> Metadata {
+    metadata.iter().map(|(key, value)| (key.to_ascii_lowercase(), value.clone())).collect()
+}
+
+fn number<T: std::str::FromStr>(metadata: &Metadata, key: &str) -> Option<T> {
+    metadata.get(key)?.trim().parse().ok()
+}
+
+/// Puts text in, all of it escaped where one of it needs it.
+fn put_text(metadata: &mut Metadata, entries: &[(&str, &str)]) {
+    let plain = |c: u8| (0x21..=0x7e).contains(&c);
+    let escaped = !entries.iter().all(|(_, text)| text.bytes().all(plain));
+    for (key, text) in entries {
+        let text = if escaped { escape(text, |c| plain(c) && c != b'%') } else { (*text).to_owned() };
+        metadata.insert((*key).to_owned(), text);
+    }
+    if escaped {
+        metadata.insert(ESCAPED.to_owned(), "1".to_owned());
+    }
+}
+
+/// From [`folded`] metadata.
+fn text(metadata: &Metadata, key: &str) -> Option<String> {
+    let text = metadata.get(key)?;
+    if metadata.contains_key(ESCAPED) { unescape(text) } else { Some(text.clone()) }
+}
+
+/// One segment of a name: what a URL or a service might take amiss is written as `%xx`, so that different ids stay different and none
+/// leaves its place. Ids as Event Hubs gives them stay as they are.
+fn escape_name(name: &str) -> String {
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_' | b'$');
+    escape(name, plain)
+}
+
+fn escape(text: &str, plain: impl Fn(u8) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if plain(byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    escaped
+}
+
+/// `None`: not what [`escape`] writes.
+fn unescape(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
+        bytes.extend_from_slice(part.get(2..)?.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn layout() -> Layout {
+        Layout::new(&Scope {
+            namespace: "Fleet.servicebus.windows.net".into(),
+            event_hub: "Flights".into(),
+            consumer_group: "$Default".into(),
+        })
+    }
+
+    fn metadata<const N: usize>(entries: [(&str, &str); N]) -> Metadata {
+        entries.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    }
+
+    fn at(sequence_number: i64, state: &'static [u8]) -> Checkpoint {
+        let position = Position { sequence_number, offset: ByteString::from("64") };
+        Checkpoint { position, generation: 3, state: Bytes::from_static(state) }
+    }
+
+    #[test]
+    fn names_are_those_of_the_sdks() {
+        let (layout, zero) = (layout(), PartitionId::from("0"));
+        assert_eq!(layout.ownership(&zero), "fleet.servicebus.windows.net/flights/$default/ownership/0");
+        assert_eq!(layout.checkpoint(&zero), "fleet.servicebus.windows.net/flights/$default/checkpoint/0");
+        for id in ["0", "1023", "one/../weird", "..", "Ä %2f"] {
+            let id = PartitionId::from(id);
+            assert_eq!(layout.place(&layout.ownership(&id)), Place::Ownership(id.clone()));
+            assert_eq!(layout.place(&layout.checkpoint(&id)), Place::Checkpoint(id.clone()));
+            let digest = "abc".to_owned();
+            assert_eq!(layout.place(&layout.state(&id, &digest)), Place::State { partition: id, digest });
+        }
+        assert_eq!(layout.place(&layout.host(&OwnerId::from("../A"))), Place::Host);
+        for foreign in ["ownership/", "ownership/0/1", "ownership", "notes.txt", "checkpoint/%zz"] {
+            assert_eq!(layout.place(&format!("{}{foreign}", layout.prefix)), Place::Foreign, "{foreign}");
+        }
+        assert_eq!(layout.place("fleet/flights/$default/ownership/0"), Place::Foreign);
+        assert_eq!(layout.place(&format!("{}weir/deployments/7", layout.prefix)), Place::Later);
+    }
+
+    #[test]
+    fn ownership_is_metadata_that_every_sdk_reads() {
+        let ann = OwnerId::from("ann");
+        assert_eq!(ownership(Some(&ann), 4), metadata([("ownerid", "ann"), ("weirgeneration", "4")]));
+        assert_eq!(ownership(None, 4), metadata([("ownerid", ""), ("weirgeneration", "4")]));
+        let owned =
+            |owner: Option<&str>, generation, sound| Owned { owner: owner.map(OwnerId::from), generation, sound };
+        assert_eq!(read_ownership(&metadata([("OwnerId", "x"), ("WeirGeneration", "7")])), owned(Some("x"), 7, true));
+        assert_eq!(
+            read_ownership(&metadata([("ownerid", "5%41")])),
+            owned(Some("5%41"), 0, true),
+            "not ours to decode"
+        );
+        assert_eq!(read_ownership(&metadata([("ownerid", "")])), owned(None, 0, true));
+        assert_eq!(read_ownership(&metadata([("owner", "x")])), owned(None, 0, false));
+        for odd in ["Ben #2 (ö)", " x", "a\r\nb", "50%"] {
+            let id = OwnerId::from(odd);
+            let written = ownership(Some(&id), 1);
+            assert!(written.values().all(|v| v.bytes().all(|c| (0x21..=0x7e).contains(&c))), "{written:?}");
+            assert_eq!(read_ownership(&written).owner, Some(id));
+        }
+    }
+
+    #[test]
+    fn checkpoints_are_metadata_that_every_sdk_reads() {
+        let written = checkpoint(&at(12, b""), None);
+        assert_eq!(written, metadata([("offset", "64"), ("sequencenumber", "12"), ("weirgeneration", "3")]));
+        let position = at(12, b"").position;
+        let read = read_checkpoint(&checkpoint(&at(12, b""), Some("d"))).unwrap();
+        assert_eq!(read, Marked { position: position.clone(), generation: Some(3), side: Some("d".into()) });
+        let foreign = read_checkpoint(&metadata([("Offset", "64"), ("SequenceNumber", "12")])).unwrap();
+        assert_eq!(foreign, Marked { position, generation: None, side: None });
+        for (bad, why) in [
+            (metadata([("offset", "64")]), "no `sequencenumber`"),
+            (metadata([("sequencenumber", "1")]), "no `offset`"),
+            (metadata([("offset", "64"), ("sequencenumber", "many")]), "`many`"),
+        ] {
+            assert!(read_checkpoint(&bad).unwrap_err().contains(why));
+        }
+    }
+
+    #[test]
+    fn presence_comes_back_as_it_was_said() {
+        for capacity in [None, Some(0), Some(7)] {
+            let said = Presence { owner: OwnerId::from("a b"), capacity, wanted: 3, version: "0.1.0".into() };
+            assert_eq!(read_presence(&presence(&said)), Some(said));
+        }
+        assert_eq!(read_presence(&metadata([("ownerid", "a")])), None);
+        assert_eq!(read_presence(&Metadata::new()), None);
+    }
+
+    #[test]
+    fn a_body_is_believed_only_where_it_fits_its_metadata() {
+        let read = |metadata: &Metadata, body: &Bytes| read_body(&read_checkpoint(metadata).unwrap(), body);
+        let mine = at(12, b"{\n\0}");
+        let (marks, bytes) = (checkpoint(&mine, None), body(&mine, &digest(&mine.state), false).unwrap());
+        assert_eq!(read(&marks, &bytes), Ok((3, State::Here(mine.state.clone()))));
+        let elsewhere = body(&mine, "d", true).unwrap();
+        assert_eq!(read(&marks, &elsewhere), Ok((3, State::Elsewhere { digest: "d".into(), bytes: 4 })));
+        let cut = bytes.slice(..bytes.len() - 1);
+        assert!(read(&marks, &cut).unwrap_err().contains("digest"));
+        assert!(read(&marks, &bytes.slice(..20)).unwrap_err().contains("damaged"));
+        assert!(read(&marks, &Bytes::new()).unwrap_err().contains("replaced"));
+        let newer = Bytes::from_static(b"{\"weir\":2,\"else\":1}\n");
+        assert!(read(&marks, &newer).unwrap_err().contains("version 2"));
+
+        // What another client's SetMetadata leaves: its position, our body.
+        let moved = metadata([("offset", "99"), ("sequencenumber", "20")]);
+        assert!(read(&moved, &bytes).unwrap_err().contains("moved it to 20"));
+        let same = metadata([("offset", "64"), ("sequencenumber", "12")]);
+        assert_eq!(read(&same, &bytes), Ok((3, State::Here(mine.state.clone()))), "the same place: the state fits");
+        let stateless = body(&at(12, b""), &digest(b""), false).unwrap();
+        assert_eq!(read(&moved, &stateless), Ok((0, State::Here(Bytes::new()))));
+        assert_eq!(read(&moved, &Bytes::new()), Ok((0, State::Here(Bytes::new()))), "never was ours");
+        assert_eq!(read(&moved, &Bytes::from_static(b"{\"Offset\":1}")), Ok((0, State::Here(Bytes::new()))));
+    }
+
+    #[test]
+    fn what_is_escaped_comes_back() {
+        for text in ["", "a", "%", "%%41", "ö/..", "a b"] {
+            assert_eq!(unescape(&escape_name(text)).as_deref(), Some(text));
+        }
+        assert_eq!(unescape("%4"), None);
+        assert_eq!(unescape("%zz"), None);
+        assert_eq!(unescape("%ff"), None);
+    }
+}
