@@ -78,7 +78,7 @@ pub enum SourceErrorKind {
 impl fmt::Display for SourceErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Transient => "the link to the event hub ended",
+            Self::Transient => "no working link to the event hub",
             Self::Stolen => "another reader took the partition",
             Self::Unauthorized => "the namespace refused the credentials",
             Self::NotFound => "not found in the namespace",

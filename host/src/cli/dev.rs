@@ -92,12 +92,14 @@ pub(crate) async fn dev(args: DevArgs) -> Result<(), Failure> {
     let signals = Signals::listen(|| say("stopping; a second signal stops at once"))?;
     if let Some(file) = &args.events {
         let reading = Reading { keep_partition: true, ..Reading::default() };
-        let sending = outgoing::send(Input::open(file).await?, &reading, &namespace, &args.hub);
+        let input = Input::open(file).await?;
+        let name = input.name.clone();
+        let sending = outgoing::send(input, &reading, &namespace, &args.hub);
         let sent = tokio::select! {
             sent = sending => sent?,
             () = signals.drain.cancelled() => return Err(Failure::Unfinished("stopped while sending the events".into())),
         };
-        say(format_args!("sent {sent} events of {}", file.display()));
+        say(format_args!("sent {} of {name}", outgoing::counted(sent)));
     } else {
         say(format_args!("waiting for events: weir send --endpoint {endpoint} --hub {} in.ndjson", args.hub));
     }

@@ -76,8 +76,9 @@ pub(crate) async fn send(
             sent += sinks.publish(&mut chunk, sent).await?;
             continue;
         };
-        let read =
-            read.map_err(|error| Failure::failed(format!("can't read {}: {error}; sent {sent} before", input.name)))?;
+        let read = read.map_err(|error| {
+            Failure::failed(format!("can't read {}: {error}; {} before were sent", input.name, counted(sent)))
+        })?;
         let ended = read == 0;
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
@@ -88,8 +89,9 @@ pub(crate) async fn send(
                 Err(why) => {
                     sent += sinks.publish(&mut chunk, sent).await?;
                     let text = format!(
-                        "{}, line {number}: {why}; the {sent} events before it were sent, the rest was not",
-                        input.name
+                        "{}, line {number}: {why}; what stands before it was sent ({}), the rest was not",
+                        input.name,
+                        counted(sent)
                     );
                     return Err(Failure::failed(text));
                 }
@@ -182,7 +184,8 @@ impl Sinks<'_> {
                     Err(error) => {
                         let hub = self.hub;
                         return Err(Failure::failed(format!(
-                            "can't send to {hub}: {error}; {before} events were sent before"
+                            "can't send to {hub}: {error}; sent before: {}",
+                            counted(before)
                         )));
                     }
                 }
@@ -190,6 +193,11 @@ impl Sinks<'_> {
         }
         Ok(events as u64)
     }
+}
+
+/// `1 event`, `2 events`.
+pub(crate) fn counted(count: u64) -> String {
+    format!("{count} event{}", if count == 1 { "" } else { "s" })
 }
 
 /// Reads the argument of an option that names a file of events.

@@ -13,7 +13,7 @@ use crate::config::NamespaceConfig;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a namespace takes connections.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Address {
     /// `host:port`.
     place: String,

@@ -1,11 +1,13 @@
 //! `weir run`: the processors of a configuration, until a signal or until caught up.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::failure::Failure;
 use super::logging::Logging;
+use super::reach::Address;
 use super::signals::Signals;
 use super::{say_error, summary, wire};
 use crate::config::{Config, format_duration};
@@ -64,6 +66,15 @@ pub(crate) async fn run(args: RunArgs, logging: &Logging) -> Result<(), Failure>
     let Some(host) = wired.host else {
         return Err(Failure::failed("no processor can run; the reasons stand above"));
     };
+    // Said once and early, with the place; the host tries on and says so itself.
+    let addresses: BTreeSet<_> = config.processors.iter().map(|processor| Address::of(&processor.namespace)).collect();
+    for address in addresses {
+        tokio::spawn(async move {
+            if let Err(why) = address.reach().await {
+                tracing::warn!("{why}; trying on");
+            }
+        });
+    }
     let status = host.status();
     let outcome = tokio::select! {
         outcome = host.run(signals.drain.cancelled_owned()) => Some(outcome),

@@ -57,6 +57,6 @@ pub(crate) async fn send(args: SendArgs) -> Result<(), Failure> {
     let input = Input::open(&outgoing::file_or_stdin(args.file.as_ref())).await?;
     hub.address.reach().await.map_err(|why| Failure::failed(format!("{why}; nothing was sent")))?;
     let sent = outgoing::send(input, &reading, &hub.namespace, &hub.name).await?;
-    say(format_args!("sent {sent} events to {}", hub.name));
+    say(format_args!("sent {} to {}", outgoing::counted(sent), hub.name));
     Ok(())
 }

@@ -180,7 +180,7 @@ fn what_is_sent_is_what_tail_prints_and_can_be_sent_again() {
         run_with_input(["send", "--endpoint", &namespace.endpoint, "--hub", "in"], "{\"body\":1}\n{\"bdoy\":2}\n");
     let ended = ended.expect_code(1);
     assert!(ended.stderr.contains("standard input, line 2: not an event: unknown field `bdoy`"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("the 1 events before it were sent"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("what stands before it was sent (1 event), the rest was not"), "{}", ended.stderr);
     let ended = run(["tail", "--endpoint", &namespace.endpoint, "--hub", "missing"]).expect_code(1);
     assert!(ended.stderr.contains("missing"), "{}", ended.stderr);
     is_for_people(&ended);
@@ -248,6 +248,12 @@ fn a_namespace_that_is_not_there_is_said_to_be_out_of_reach() {
     let file = configuration_of("identity", &directory, &endpoint, "");
     let shown = run(["checkpoints", path(&file)]).expect_code(1);
     assert_eq!(shown.stderr, format!("error: processor `copies`: {sentence}\n"));
+    let service = Weir::start(&mut command(["run", path(&file)]));
+    service.wait_stderr(&format!("{sentence}; trying on"));
+    service.signal(libc::SIGTERM);
+    let ended = service.end();
+    assert!(!ended.stderr.contains("link to the event hub ended"), "{}", ended.stderr);
+    is_for_people(&ended);
 }
 
 #[test]
