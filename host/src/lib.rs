@@ -17,6 +17,7 @@
 mod ack;
 mod arena;
 pub mod azure;
+mod balance;
 pub mod batch;
 mod begin;
 mod budget;
@@ -32,6 +33,7 @@ mod emit;
 pub mod error;
 pub mod guest;
 pub mod host;
+mod lease;
 pub mod local;
 pub mod model;
 pub mod ndjson;
