@@ -40,6 +40,8 @@ pub mod ndjson;
 pub mod options;
 pub mod outputs;
 mod poll;
+#[cfg(test)]
+mod protocol;
 mod pump;
 pub mod retry;
 pub mod seams;
