@@ -24,7 +24,7 @@ impl World {
             return;
         }
         let running = self.hosts[host].machines.iter().enumerate().filter(|(_, m)| is_claimed(m.phase));
-        let running = running.map(|(partition, m)| (partition, m.generation)).collect();
+        let running = running.map(|(partition, m)| (partition, m.tenancy)).collect();
         if !self.weather.loses(&mut self.rng, self.now >= self.weather.clears) {
             self.soon(Happening::List(process, running));
         }
@@ -63,7 +63,7 @@ impl World {
         let (mut here, mut avoid) = (std::collections::BTreeMap::new(), BTreeSet::new());
         for (partition, machine) in self.hosts[host].machines.iter().enumerate() {
             let id = partition_id(partition);
-            if is_claimed(machine.phase) && running.contains(&(partition, machine.generation)) {
+            if is_claimed(machine.phase) && running.contains(&(partition, machine.tenancy)) {
                 let leaving = machine.is_draining() || machine.phase == Phase::Releasing;
                 here.insert(id, if leaving { Here::Leaving } else { Here::Running });
             } else if machine.phase != Phase::Idle {

@@ -54,13 +54,13 @@ pub(super) enum Input {
     },
     /// The guest is done with an event.
     Guest {
-        generation: u64,
+        tenancy: u64,
         sequence: Sequence,
         hold: bool,
     },
     /// An event's outputs are durable.
     Accepted {
-        generation: u64,
+        tenancy: u64,
         sequence: Sequence,
     },
     /// Time has passed.
@@ -72,8 +72,8 @@ pub(super) enum Action {
     Send { serial: u64, request: Request },
     Attach { attempt: u64, after: Sequence },
     Detach { link: u64 },
-    Dispatch { generation: u64, sequence: Sequence },
-    Publish { generation: u64, sequence: Sequence },
+    Dispatch { tenancy: u64, sequence: Sequence },
+    Publish { tenancy: u64, sequence: Sequence },
     Over(&'static str),
 }
 
@@ -110,6 +110,8 @@ pub(super) struct Machine {
     commit: Option<Commit>,
     seen: Option<Stored>,
     pub(super) generation: u64,
+    /// The ETag of the claim: nothing else has ever been called so, whatever becomes of generations.
+    pub(super) tenancy: u64,
     ownership: u64,
     lease: Option<Lease>,
     etag: u64,
@@ -145,6 +147,7 @@ impl Machine {
             commit: None,
             seen: None,
             generation: 0,
+            tenancy: 0,
             ownership: 0,
             lease: None,
             etag: 0,
@@ -194,28 +197,27 @@ impl Machine {
                     self.attach(out);
                 }
             }
-            Input::Guest { generation, sequence, hold }
-                if generation == self.generation && self.with_guest == Some(sequence) =>
+            Input::Guest { tenancy, sequence, hold }
+                if tenancy == self.tenancy && self.with_guest == Some(sequence) =>
             {
                 self.with_guest = None;
-                self.memory.push((sequence, generation));
+                self.memory.push((sequence, tenancy));
                 let progress = if hold { Progress::Hold } else { Progress::All };
                 let ack = Ack { progress, rejected: Vec::new(), redeliver: None };
                 self.tracker.apply(&[event(sequence)], &ack).expect("the answer keeps to the contract");
                 if self.rules.on(Rule::OutputsFirst) {
                     self.outgoing.push_back(sequence);
                     if self.outgoing.len() == 1 {
-                        out.push(Action::Publish { generation, sequence });
+                        out.push(Action::Publish { tenancy, sequence });
                     }
                 }
             }
-            Input::Accepted { generation, sequence }
-                if generation == self.generation
-                    && self.outgoing.pop_front_if(|first| *first == sequence).is_some() =>
+            Input::Accepted { tenancy, sequence }
+                if tenancy == self.tenancy && self.outgoing.pop_front_if(|first| *first == sequence).is_some() =>
             {
                 self.accepted = sequence;
                 let next = self.outgoing.front();
-                out.extend(next.map(|sequence| Action::Publish { generation, sequence: *sequence }));
+                out.extend(next.map(|sequence| Action::Publish { tenancy, sequence: *sequence }));
             }
             _ => {}
         }
@@ -250,7 +252,7 @@ impl Machine {
             && let Some(sequence) = self.buffer.pop_front()
         {
             self.with_guest = Some(sequence);
-            out.push(Action::Dispatch { generation: self.generation, sequence });
+            out.push(Action::Dispatch { tenancy: self.tenancy, sequence });
         }
         let position = self.committable();
         let due = now >= self.committed_at + self.cadence || self.draining;
@@ -260,7 +262,7 @@ impl Machine {
             self.write(now, position, state, part, out);
         }
         let finished = self.with_guest.is_none() && self.watermark() <= self.committed && self.commit.is_none();
-        if self.draining && finished {
+        if self.draining && (finished || !self.rules.on(Rule::DrainFirst)) {
             self.phase = Phase::Releasing;
             let condition = self.ownership_condition(self.ownership);
             self.ask(now, Request::Release(condition), out);
@@ -324,8 +326,9 @@ impl Machine {
 
     fn write(&mut self, now: Moment, sequence: Sequence, state: State, part: Part, out: &mut Vec<Action>) {
         let condition = self.rules.on(Rule::CommitByCondition).then_some(self.etag);
-        let generation = self.generation;
-        let serial = self.send(Request::Commit { condition, generation, sequence, state: state.clone(), part }, out);
+        let (generation, mark, content) = (self.generation, self.tenancy, state.clone());
+        let request = Request::Commit { condition, generation, mark, sequence, state: content, part };
+        let serial = self.send(request, out);
         self.commit = Some(Commit { serial, sequence, state, part });
         self.committed_at = now;
     }
@@ -350,7 +353,7 @@ impl Machine {
     fn controlled(&mut self, now: Moment, sent: Moment, reply: Option<Reply>, out: &mut Vec<Action>) {
         match (self.phase, reply) {
             (Phase::Claiming, Some(Reply::Claimed { etag, generation })) => {
-                (self.ownership, self.generation) = (etag, generation);
+                (self.ownership, self.tenancy, self.generation) = (etag, etag, generation);
                 self.lease = Some(Lease::new(self.terms, sent));
                 match self.seen.take() {
                     Some(seen) => self.load(now, seen, out),
@@ -391,7 +394,8 @@ impl Machine {
         self.loaded = found.state;
         if self.rules.on(Rule::Fence) && found.etag != 0 {
             self.phase = Phase::Fencing;
-            self.ask(now, Request::Fence { condition: Some(found.etag), generation: self.generation }, out);
+            let (generation, mark) = (self.generation, self.tenancy);
+            self.ask(now, Request::Fence { condition: Some(found.etag), generation, mark }, out);
         } else {
             self.begin(out);
         }
@@ -418,7 +422,7 @@ impl Machine {
             }
             Some(Reply::Written(etag)) => self.stands(commit.sequence, etag, out),
             Some(Reply::Found(found)) if !self.rules.on(Rule::Reconcile) => self.etag = found.etag,
-            Some(Reply::Found(found)) => match settle(&found, self.generation, commit.sequence, self.etag) {
+            Some(Reply::Found(found)) => match self.settle(&found, commit.sequence) {
                 Settled::Committed => self.stands(commit.sequence, found.etag, out),
                 Settled::Again => self.write(now, commit.sequence, commit.state, commit.part, out),
                 Settled::Over => self.end("another wrote the checkpoint", out),
@@ -430,11 +434,26 @@ impl Machine {
         }
     }
 
+    /// The committer's `reconcile`, in the simulation's vocabulary: it is mine, or untouched, or somebody else's.
+    fn settle(&self, found: &Stored, sequence: Sequence) -> Settled {
+        let mine = if self.rules.on(Rule::OwnMark) {
+            found.mark == self.tenancy
+        } else {
+            found.generation == Some(self.generation)
+        };
+        if mine && found.sequence == sequence {
+            Settled::Committed
+        } else if found.etag == self.etag {
+            Settled::Again
+        } else {
+            Settled::Over
+        }
+    }
+
     fn stands(&mut self, sequence: Sequence, etag: u64, out: &mut Vec<Action>) {
         self.etag = etag;
         if !self.rules.on(Rule::OutputsFirst) {
-            let late =
-                (self.committed + 1..=sequence).map(|n| Action::Publish { generation: self.generation, sequence: n });
+            let late = (self.committed + 1..=sequence).map(|n| Action::Publish { tenancy: self.tenancy, sequence: n });
             out.extend(late);
         }
         self.committed = sequence;
@@ -458,18 +477,6 @@ enum Settled {
     Committed,
     Again,
     Over,
-}
-
-/// The committer's `reconcile`, on the simulation's vocabulary: mine by generation and number, untouched by its ETag, or
-/// somebody else's.
-fn settle(found: &Stored, generation: u64, sequence: Sequence, expected: u64) -> Settled {
-    if found.generation == Some(generation) && found.sequence == sequence {
-        Settled::Committed
-    } else if found.etag == expected {
-        Settled::Again
-    } else {
-        Settled::Over
-    }
 }
 
 fn event(sequence: Sequence) -> Event {

@@ -31,9 +31,15 @@ pub(super) enum Rule {
     ReclaimStolen,
     /// R16: a checkpoint of a newer generation ends the tenancy.
     NewerGeneration,
-    /// A claim's generation is above the checkpoint's, too: an ownership record that was deleted must not begin again
-    /// with numbers that were used.
+    /// A commit is known again (R8) by a mark that no other tenancy has. The generation is no such mark: it begins again
+    /// with an ownership record that was deleted, or that another SDK has written.
+    OwnMark,
+    /// A claim's generation is above the checkpoint's, too, or R16 ends every tenancy until it has caught up.
     GenerationAbove,
+    /// A partition that is given up is finished and committed before it is released.
+    DrainFirst,
+    /// What a host has not renewed for the expiry is claimed.
+    TakeOver,
 }
 
 /// The rules that hold.

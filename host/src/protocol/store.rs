@@ -21,6 +21,8 @@ pub(super) struct Stored {
     pub(super) sequence: Sequence,
     /// Who wrote it; another SDK leaves no mark.
     pub(super) generation: Option<u64>,
+    /// The mark of the tenancy that wrote it.
+    pub(super) mark: u64,
     pub(super) state: State,
     /// Of which event the state says it is.
     pub(super) state_number: Sequence,
@@ -40,10 +42,12 @@ pub(super) enum Request {
     Fence {
         condition: Condition,
         generation: u64,
+        mark: u64,
     },
     Commit {
         condition: Condition,
         generation: u64,
+        mark: u64,
         sequence: Sequence,
         state: State,
         part: Part,
@@ -116,18 +120,20 @@ impl Store {
             Request::Fence { condition, .. } | Request::Commit { condition, .. } if !meets(*condition, before.etag) => {
                 (Reply::Conflict, None)
             }
-            Request::Fence { generation, .. } => {
+            Request::Fence { generation, mark, .. } => {
                 self.writes += 1;
                 self.checkpoint.etag = self.writes;
                 self.checkpoint.generation = Some(*generation);
+                self.checkpoint.mark = *mark;
                 (Reply::Written(self.writes), None)
             }
-            Request::Commit { generation, sequence, state, part, .. } => {
+            Request::Commit { generation, mark, sequence, state, part, .. } => {
                 self.writes += 1;
                 let mut after = Stored { etag: self.writes, ..before.clone() };
                 if *part != Part::State {
                     after.sequence = *sequence;
                     after.generation = Some(*generation);
+                    after.mark = *mark;
                 }
                 if *part != Part::Position {
                     after.state = state.clone();
@@ -145,7 +151,7 @@ impl Store {
         self.writes += 1;
         let state = std::mem::take(&mut self.checkpoint.state);
         let state_number = self.checkpoint.state_number;
-        self.checkpoint = Stored { etag: self.writes, sequence, generation: None, state, state_number };
+        self.checkpoint = Stored { etag: self.writes, sequence, generation: None, mark: 0, state, state_number };
     }
 
     /// Somebody deletes the ownership record.

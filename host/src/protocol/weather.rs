@@ -18,6 +18,8 @@ pub(super) enum Mood {
     Wild,
     /// The same, with another SDK in the group.
     Foreign,
+    /// Ownership records are deleted again and again, and who had them stands still meanwhile.
+    Deleted,
 }
 
 impl Mood {
@@ -26,7 +28,8 @@ impl Mood {
             0 => Self::Calm,
             1 => Self::Death,
             2..=3 => Self::Storm,
-            4..=5 => Self::Foreign,
+            4 => Self::Foreign,
+            5 => Self::Deleted,
             _ => Self::Wild,
         }
     }
@@ -37,7 +40,7 @@ impl Mood {
     }
 
     fn is_lossy(self) -> bool {
-        matches!(self, Self::Storm | Self::Wild | Self::Foreign)
+        matches!(self, Self::Storm | Self::Wild | Self::Foreign | Self::Deleted)
     }
 }
 
@@ -122,6 +125,7 @@ impl Weather {
             Mood::Death => &[],
             Mood::Storm => &[Crash, Freeze, DropLink, DropLink, StepBack, Leave, DeleteOwnership],
             Mood::Wild => &[Steal, Steal, Steal, Drain, Crash, Freeze, DropLink, DropLink, StepBack, DeleteOwnership],
+            Mood::Deleted => &[Steal, Steal, Freeze, Freeze, DeleteOwnership],
             Mood::Foreign => &[Steal, Steal, Steal, Drain, Crash, DropLink, ForeignCommit],
         }
     }

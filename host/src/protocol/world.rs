@@ -10,7 +10,7 @@ use super::Sequence;
 use super::broker::Broker;
 use super::check::{History, Violation};
 use super::machine::{Action, Input, Machine, Phase};
-use super::rules::Rules;
+use super::rules::{Rule, Rules};
 use super::store::{Reply, Request, Store};
 use super::weather::{Mood, Trouble, Weather, below};
 use crate::balance::{Balancer, Record, Settings};
@@ -34,7 +34,7 @@ pub(super) enum Happening {
     Accept {
         process: Process,
         partition: usize,
-        generation: u64,
+        tenancy: u64,
         sequence: Sequence,
     },
     /// An event is enqueued.
@@ -167,7 +167,9 @@ impl World {
     }
 
     fn balancer(&self, host: usize) -> Balancer {
-        let settings = Settings { expiry: self.weather.expiry, most: None, assignment: None, exclusive: false };
+        let patience = if self.rules.on(Rule::TakeOver) { 1 } else { 4 };
+        let settings =
+            Settings { expiry: self.weather.expiry * patience, most: None, assignment: None, exclusive: false };
         Balancer::new(owner(host), settings)
     }
 
@@ -227,7 +229,8 @@ impl World {
             | Happening::Listed(process, ..) => Some(*process),
             _ => None,
         };
-        if let Some((host, _)) = process.filter(|(host, _)| self.hosts[*host].frozen > self.now) {
+        let waits = |host: &Host| host.frozen > self.now || !host.backlog.is_empty();
+        if let Some((host, _)) = process.filter(|(host, _)| waits(&self.hosts[*host])) {
             return self.hosts[host].backlog.push(happening);
         }
         if process.is_some_and(|process| !self.lives(process)) {
@@ -243,9 +246,9 @@ impl World {
                     self.attached(process, partition, attempt, after);
                 }
             }
-            Happening::Accept { process, partition, generation, sequence } => {
+            Happening::Accept { process, partition, tenancy, sequence } => {
                 self.histories[partition].accepted.insert(sequence);
-                self.soon(Happening::Input(process, partition, Input::Accepted { generation, sequence }));
+                self.soon(Happening::Input(process, partition, Input::Accepted { tenancy, sequence }));
             }
             Happening::Enqueue(partition) => self.enqueue(partition),
             Happening::Tick(process) => {
@@ -270,7 +273,7 @@ impl World {
             Happening::Start(host) => self.start(host),
             Happening::Thaw(host) if self.hosts[host].frozen <= self.now => {
                 for happening in std::mem::take(&mut self.hosts[host].backlog) {
-                    self.at(self.now, happening);
+                    self.happen(happening);
                 }
             }
             Happening::Thaw(_) => {}
@@ -321,9 +324,8 @@ impl World {
     pub(super) fn input(&mut self, process: Process, partition: usize, input: Input) {
         let (host, life) = process;
         match &input {
-            Input::Guest { generation, sequence, hold: false } => {
-                let handed =
-                    self.histories[partition].handed.get(&(host, life, *generation)).cloned().unwrap_or_default();
+            Input::Guest { tenancy, sequence, hold: false } => {
+                let handed = self.histories[partition].handed.get(&(host, life, *tenancy)).cloned().unwrap_or_default();
                 let done = handed.into_iter().filter(|n| n <= sequence);
                 self.histories[partition].acknowledged.extend(done);
             }
@@ -365,10 +367,10 @@ impl World {
                 self.soon(Happening::Attach { process, partition, attempt, after });
             }
             Action::Detach { link } => self.brokers[partition].links.retain(|l| l.id != link),
-            Action::Dispatch { generation, sequence } => {
-                say!(self, "h{host} p{partition} processes {sequence} in {generation}");
+            Action::Dispatch { tenancy, sequence } => {
+                say!(self, "h{host} p{partition} processes {sequence} in {tenancy}");
                 let history = &mut self.histories[partition];
-                history.handed.entry((host, life, generation)).or_default().push(sequence);
+                history.handed.entry((host, life, tenancy)).or_default().push(sequence);
                 let times = history.processed.entry(sequence).or_default();
                 *times += 1;
                 if *times > 1 && self.weather.mood == Mood::Calm {
@@ -377,10 +379,10 @@ impl World {
                 let hold = sequence < self.weather.events && self.rng.random_range(0..100) < self.weather.percent_hold;
                 let hold = hold && !clear;
                 let at = self.now + below(&mut self.rng, self.weather.work);
-                self.at(at, Happening::Input(process, partition, Input::Guest { generation, sequence, hold }));
+                self.at(at, Happening::Input(process, partition, Input::Guest { tenancy, sequence, hold }));
             }
-            Action::Publish { generation, sequence } => {
-                self.soon(Happening::Accept { process, partition, generation, sequence });
+            Action::Publish { tenancy, sequence } => {
+                self.soon(Happening::Accept { process, partition, tenancy, sequence });
             }
             Action::Over(why) => say!(self, "h{host} p{partition} is over: {why}"),
         }
