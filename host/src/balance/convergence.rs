@@ -103,9 +103,9 @@ fn from_one_host_to_many() {
 
 #[test]
 fn a_host_that_only_says_it_is_there_starves_nobody() {
-    for seed in 0..20 {
+    for seed in 0..20u64 {
         let mut fleet = Fleet::new(32, seed);
-        fleet.concurrent = seed % 2 == 0;
+        fleet.concurrent = seed.is_multiple_of(2);
         even(&mut fleet, 1);
         for _ in 1..4 {
             fleet.join(None);
@@ -123,9 +123,9 @@ fn a_host_that_only_says_it_is_there_starves_nobody() {
 
 #[test]
 fn what_a_host_can_not_run_goes_to_another() {
-    for seed in 0..20 {
+    for seed in 0..20u64 {
         let mut fleet = Fleet::new(8, seed);
-        fleet.concurrent = seed % 2 == 0;
+        fleet.concurrent = seed.is_multiple_of(2);
         fleet.join(None);
         fleet.join(None);
         fleet.hosts[0].avoid.extend(["1", "5", "6"].map(super::PartitionId::from));
@@ -169,7 +169,7 @@ fn mixed_fleets_settle() {
 /// Two of ours and two of theirs, from a random layout.
 fn mixed(rule: Rule, partitions: usize, seed: u64) {
     let mut fleet = Fleet::new(partitions, seed);
-    fleet.concurrent = seed % 2 == 0;
+    fleet.concurrent = seed.is_multiple_of(2);
     fleet.join(None);
     fleet.join(None);
     fleet.join_rival(rule);

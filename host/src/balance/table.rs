@@ -82,7 +82,10 @@ impl Seen {
     }
 }
 
-/// What every host decides in its first pass: how many it claims, how many it releases.
+/// Who claims how many, and releases how many.
+type Moves = (char, (usize, usize));
+
+/// What every host decides in its first pass.
 fn first_pass(layout: &str, hosts: &str) -> BTreeMap<char, (usize, usize)> {
     let decide = |me: char| {
         let decision = Seen::by(me, hosts).cycle(layout);
@@ -97,7 +100,7 @@ fn first_pass(layout: &str, hosts: &str) -> BTreeMap<char, (usize, usize)> {
 fn every_row() {
     let claims = |n| (n, 0);
     let releases = |n| (0, n);
-    let rows: &[(&str, &str, &[(char, (usize, usize))])] = &[
+    let rows: &[(&str, &str, &[Moves])] = &[
         ("....", "a", &[('a', claims(4))]),
         ("a..a", "ab", &[('b', claims(2))]),
         ("aaaa", "ab", &[('a', releases(2))]),

@@ -192,7 +192,7 @@ fn the_rules_of_progress_carry_no_safety() {
     let each = progress.iter().map(std::slice::from_ref).chain([&progress[..]]);
     for missing in each {
         let rules = Rules::without(missing);
-        let mood = |seed| if seed % 4 == 0 { Mood::Deleted } else { Mood::Wild };
+        let mood = |seed: u64| if seed.is_multiple_of(4) { Mood::Deleted } else { Mood::Wild };
         let broken = |seed| told_as(seed, mood(seed), rules, false).violation.filter(|(number, _)| *number != 0);
         let broken = on_all_processors(600, |seed| broken(seed).map(|violation| (seed, violation)));
         assert_eq!(broken, [], "without {missing:?}");
