@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dispatch::wait;
 use crate::error::Cause;
-use crate::model::{Checkpoint, ETag, Position, Tenancy};
+use crate::hold::Hold;
+use crate::model::{Checkpoint, ETag, Position};
 use crate::poll::{ATTEMPTS_OF_A_RUN, answer};
 use crate::pump::{Context, Halt, Seat};
 use crate::retry::chance;
@@ -24,7 +25,7 @@ pub(crate) type Found = (Checkpoint, ETag);
 pub(crate) struct Beginning<'a> {
     pub(crate) context: &'a Context,
     pub(crate) seat: &'a Seat,
-    pub(crate) tenancy: &'a Tenancy,
+    pub(crate) hold: &'a Hold,
     /// A run with an end gives up some time.
     pub(crate) has_end: bool,
     pub(crate) drain: &'a CancellationToken,
@@ -77,6 +78,7 @@ impl Beginning<'_> {
             let asked = tokio::select! {
                 biased;
                 () = self.drain.cancelled() => return Ok(None),
+                why = self.hold.ended() => return Err(Halt::Lost(why)),
                 asked = ask() => asked,
             };
             let detail = match asked {
@@ -95,11 +97,12 @@ impl Beginning<'_> {
     }
 
     fn accept(&self, checkpoint: &Checkpoint) -> Result<(), Halt> {
-        if checkpoint.generation >= self.tenancy.generation {
+        let mine = self.hold.generation();
+        if checkpoint.generation >= mine {
             // Somebody else's. Claiming again counts on, so this ends.
             return Err(Halt::Lost(format!(
                 "the checkpoint was written by ownership generation {}, but this is generation {}",
-                checkpoint.generation, self.tenancy.generation
+                checkpoint.generation, mine
             )));
         }
         if !checkpoint.state.is_empty() {

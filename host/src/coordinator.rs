@@ -1,21 +1,26 @@
 //! The control plane of one processor: which partitions there are, which are claimed, which pumps run. It never touches
 //! an event.
 //!
-//! One loop, so that lifecycle changes are serialised: a *round* lists, plans (`claim.rs`) and claims; a pump's end is
-//! reacted to; the shutdown is passed on. A partition whose tenancy is lost is claimed again after a growing pause. One
+//! One loop, so that lifecycle changes are serialised: a *round* lists, plans (`sharing.rs`), lets go and claims; a pump's
+//! end is reacted to; the shutdown is passed on. A partition whose tenancy is lost is claimed again after a growing pause. One
 //! that failed stays stopped, is released, and is reported; the others go on. No error of a round ends the loop of a
 //! service: it is said, shown in the status, and tried again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::claim::{self, Claim};
+use crate::balance::{Here, Role, View};
+use crate::claim::Claim;
 use crate::error::Cause;
+use crate::hold::{Hold, Keeper};
 use crate::host::{PartitionEnd, PartitionOutcome, ProcessorOutcome};
 use crate::model::{PartitionId, SequenceNumber, Tenancy};
 use crate::options::Start;
@@ -23,8 +28,9 @@ use crate::poll::ATTEMPTS_OF_A_RUN;
 use crate::pump::{self, Assignment, Context, Course, End, Seat};
 use crate::retry::chance;
 use crate::seams::Written;
+use crate::sharing::{Sharing, Stand};
 use crate::shutdown::Shutdown;
-use crate::status::State;
+use crate::status::{FleetSnapshot, State};
 
 /// Claims made at once.
 const CLAIMS_AT_ONCE: usize = 16;
@@ -38,11 +44,14 @@ pub(crate) struct Coordinator {
     partitions: BTreeMap<PartitionId, Partition>,
     /// `None`: the partitions are not known yet.
     refreshed: Option<Instant>,
-    pumps: JoinSet<(PartitionId, Tenancy, End)>,
+    sharing: Sharing,
+    pumps: JoinSet<(PartitionId, End)>,
     by_task: BTreeMap<tokio::task::Id, PartitionId>,
     /// Failed rounds in a row, and when to try again.
     failures: u32,
     retry_at: Option<Instant>,
+    /// In a fleet: when the next cycle is due, whether there is anything to do or not.
+    next_cycle: Instant,
 }
 
 struct Partition {
@@ -58,15 +67,24 @@ struct Partition {
 }
 
 enum Stage {
-    /// To be claimed, not before this time.
+    /// Not here; to be claimed, not before this time.
     Wanted(Instant),
-    Running(Tenancy),
+    Running(Running),
     Ended(PartitionEnd),
+}
+
+/// A partition that is pumped.
+struct Running {
+    hold: Arc<Hold>,
+    /// Lets it finish what it has.
+    drain: CancellationToken,
 }
 
 impl Coordinator {
     pub(crate) fn new(context: Arc<Context>, shutdown: Shutdown, has_end: bool) -> Self {
         Self {
+            sharing: Sharing::new(&context.owner, context.options.fleet.as_ref()),
+            next_cycle: Instant::now(),
             context,
             shutdown,
             has_end,
@@ -98,11 +116,14 @@ impl Coordinator {
         if drain.is_cancelled() {
             self.drain().await;
         }
+        self.withdraw().await;
         self.outcome()
     }
 
     /// Lets every pump finish, then stops those that have not.
     async fn drain(&mut self) {
+        // First, so that the others reckon without this host when they see what it releases.
+        self.withdraw().await;
         for (id, partition) in &self.partitions {
             if matches!(partition.stage, Stage::Running(_)) {
                 self.context.status.partition(id).set_state(State::Draining);
@@ -123,15 +144,15 @@ impl Coordinator {
         self.pumps.shutdown().await;
         let mut cut_off = Vec::new();
         for (id, partition) in &mut self.partitions {
-            if let Stage::Running(tenancy) = &partition.stage {
+            if let Stage::Running(running) = &partition.stage {
                 let text =
                     "the shutdown deadline passed before it was drained; its uncommitted part is processed again";
                 tracing::warn!(processor = self.context.name, partition = %id, "{text}");
-                cut_off.push(tenancy.clone());
+                cut_off.push(Arc::clone(&running.hold));
                 partition.stage = Stage::Ended(PartitionEnd::Unfinished(text.into()));
             }
         }
-        futures::future::join_all(cut_off.iter().map(|t| release(&self.context, t))).await;
+        futures::future::join_all(cut_off.iter().map(|hold| release(&self.context, hold))).await;
     }
 
     fn is_done(&self) -> bool {
@@ -144,6 +165,9 @@ impl Coordinator {
     fn next_round(&self) -> Instant {
         if let Some(at) = self.retry_at {
             return at;
+        }
+        if self.sharing.terms().is_some() {
+            return self.next_cycle;
         }
         let now = Instant::now();
         let refresh = self.refreshed.map_or(now, |at| at + self.context.options.partition_refresh);
@@ -173,32 +197,98 @@ impl Coordinator {
 
     async fn try_round(&mut self) -> Result<(), String> {
         let context = Arc::clone(&self.context);
-        let limit = context.options.store_timeout;
+        let pause = self.sharing.pause(chance());
+        if let Some(pause) = pause {
+            self.next_cycle = Instant::now() + pause;
+        }
+        // A cycle that takes longer than its time says nothing of now.
+        let limit = pause.unwrap_or(Duration::MAX).min(context.options.store_timeout);
         self.refresh().await?;
-        let now = Instant::now();
-        let wanted: Vec<PartitionId> = self
-            .partitions
-            .iter()
-            .filter(|(_, p)| matches!(p.stage, Stage::Wanted(at) if at <= now))
-            .map(|(id, _)| id.clone())
-            .collect();
-        if wanted.is_empty() {
+        if let Some(presence) = self.sharing.presence() {
+            let announced = bounded(limit, context.store.announce(&presence)).await;
+            announced.map_err(|e| format!("can't say in {} that this host is there: {e}", context.scope))?;
+        }
+        let asked = Instant::now();
+        let stand = self.stand(asked);
+        if stand.wanted.is_empty() && pause.is_none() {
             return Ok(());
         }
         let listing = bounded(limit, context.store.list()).await;
         let listing = listing.map_err(|e| format!("can't list the checkpoints of {}: {e}", context.scope))?;
-        let plan = claim::plan(&context.owner, &wanted, &listing.partitions);
-        let attempts = plan.into_iter().map(|claim| self.attempt(claim));
+        let plan = self.sharing.plan(&context.owner, &listing, &stand, asked);
+        self.show(plan.view);
+        for (id, why) in plan.lost {
+            if let Some(Stage::Running(running)) = self.partitions.get(&id).map(|p| &p.stage) {
+                running.hold.end(why);
+            }
+        }
+        for id in plan.releases {
+            if let Some(Stage::Running(running)) = self.partitions.get(&id).map(|p| &p.stage) {
+                tracing::info!(processor = context.name, partition = %id, "given up for a fair share: drains");
+                context.status.partition(&id).set_state(State::Draining);
+                running.drain.cancel();
+            }
+        }
+        for leftover in plan.leftovers {
+            Hold::new(leftover, true).release(&*context.store, limit, &context.name).await;
+        }
+        if pause.is_some() {
+            for id in stand.wanted.iter().filter(|id| !plan.claims.iter().any(|claim| claim.partition == **id)) {
+                context.status.partition(id).set_state(State::Elsewhere);
+            }
+        }
+        let attempts = plan.claims.into_iter().map(|claim| self.attempt(claim));
         let mut attempts = futures::stream::iter(attempts).buffer_unordered(CLAIMS_AT_ONCE);
         let mut claimed = Vec::new();
         while let Some(result) = attempts.next().await {
             claimed.push(result);
         }
         drop(attempts);
-        for (claim, result) in claimed {
-            self.claimed(claim, result);
+        for (claim, sent, result) in claimed {
+            self.claimed(claim, sent, result);
         }
         Ok(())
+    }
+
+    /// How the partitions stand here.
+    fn stand(&self, now: Instant) -> Stand {
+        let mut stand = Stand { partitions: self.partitions.keys().cloned().collect(), ..Stand::default() };
+        for (id, partition) in &self.partitions {
+            match &partition.stage {
+                Stage::Wanted(at) if *at <= now => stand.wanted.push(id.clone()),
+                Stage::Wanted(_) | Stage::Ended(_) => {
+                    stand.avoid.insert(id.clone());
+                }
+                Stage::Running(Running { drain, .. }) => {
+                    let here = if drain.is_cancelled() { Here::Leaving } else { Here::Running };
+                    stand.here.insert(id.clone(), here);
+                }
+            }
+        }
+        stand
+    }
+
+    fn show(&self, view: Option<View>) {
+        let Some(view) = view else { return };
+        let fleet = FleetSnapshot {
+            standby: view.role == Role::Standby,
+            quota: view.quota,
+            held: view.held,
+            hosts: view.hosts,
+            claimable: view.claimable,
+            foreign: view.foreign.iter().map(ToString::to_string).collect(),
+            absent: view.absent.iter().map(ToString::to_string).collect(),
+        };
+        self.context.status.set_fleet(fleet);
+    }
+
+    /// Takes back that this host is there.
+    async fn withdraw(&self) {
+        let Some(presence) = self.sharing.presence() else { return };
+        let limit = self.context.options.store_timeout;
+        if let Err(error) = bounded(limit, self.context.store.withdraw(&presence.owner)).await {
+            tracing::warn!(processor = self.context.name, "can't take back that this host is there: {error}");
+        }
     }
 
     /// Reads the partitions again when it is time to.
@@ -259,8 +349,9 @@ impl Coordinator {
         results.into_iter().collect()
     }
 
-    async fn attempt(&self, claim: Claim) -> (Claim, Result<Tenancy, String>) {
+    async fn attempt(&self, claim: Claim) -> (Claim, Instant, Result<Tenancy, String>) {
         let Context { store, owner, options, .. } = &*self.context;
+        let sent = Instant::now();
         let claimed =
             bounded(options.store_timeout, store.claim(&claim.partition, owner, claim.expected.as_ref())).await;
         let result = match claimed {
@@ -268,10 +359,10 @@ impl Coordinator {
             Ok(Written::Conflict) => Err("somebody else claimed it at the same moment".into()),
             Err(error) => Err(error),
         };
-        (claim, result)
+        (claim, sent, result)
     }
 
-    fn claimed(&mut self, claim: Claim, result: Result<Tenancy, String>) {
+    fn claimed(&mut self, claim: Claim, sent: Instant, result: Result<Tenancy, String>) {
         let context = Arc::clone(&self.context);
         let Some(partition) = self.partitions.get_mut(&claim.partition) else { return };
         let tenancy = match result {
@@ -288,34 +379,44 @@ impl Coordinator {
         };
         context.status.partition(&claim.partition).recovered();
         let taken_over = claim.taken_over || partition.was_ours;
-        let assignment = Assignment { tenancy: tenancy.clone(), taken_over, course: partition.course.clone() };
+        let terms = self.sharing.terms();
+        let hold = Hold::new(tenancy, terms.is_some());
+        let assignment = Assignment { hold: Arc::clone(&hold), taken_over, course: partition.course.clone() };
+        let keeper = terms.map(|terms| Keeper {
+            hold: Arc::clone(&hold),
+            store: Arc::clone(&context.store),
+            seat: Seat::new(&context, &claim.partition),
+            terms,
+            claimed: sent,
+        });
         partition.was_ours = true;
         partition.commits = context.status.partition(&claim.partition).commits.get();
-        partition.stage = Stage::Running(tenancy.clone());
-        let drain = self.shutdown.drain().clone();
+        let drain = self.shutdown.drain().child_token();
+        partition.stage = Stage::Running(Running { hold: Arc::clone(&hold), drain: drain.clone() });
         let task = self.pumps.spawn(async move {
-            let partition = tenancy.partition.clone();
+            // A task of its own: whatever the pump does, the ownership is renewed, or not, in time.
+            let _keeper = keeper.map(|keeper| AbortOnDropHandle::new(tokio::spawn(keeper.run())));
             let end = pump::run(&context, assignment, &drain).await;
             // Whatever the end, an ended tenancy leaves nothing behind; a lost one finds another owner there.
             if !matches!(end, End::Lost(_)) {
-                release(&context, &tenancy).await;
+                release(&context, &hold).await;
             }
-            (partition, tenancy, end)
+            (hold.partition().clone(), end)
         });
         self.by_task.insert(task.id(), claim.partition);
     }
 
-    async fn ended(&mut self, ended: Result<(tokio::task::Id, (PartitionId, Tenancy, End)), tokio::task::JoinError>) {
+    async fn ended(&mut self, ended: Result<(tokio::task::Id, (PartitionId, End)), tokio::task::JoinError>) {
         let context = Arc::clone(&self.context);
         let (id, end) = match ended {
-            Ok((task, (id, _, end))) => {
+            Ok((task, (id, end))) => {
                 self.by_task.remove(&task);
                 (id, end)
             }
             Err(error) => {
                 let Some(id) = self.by_task.remove(&error.id()) else { return };
-                if let Some(Partition { stage: Stage::Running(tenancy), .. }) = self.partitions.get(&id) {
-                    release(&context, tenancy).await;
+                if let Some(Partition { stage: Stage::Running(running), .. }) = self.partitions.get(&id) {
+                    release(&context, &running.hold).await;
                 }
                 (id, End::Failed(Cause::Defect(error.to_string())))
             }
@@ -323,6 +424,12 @@ impl Coordinator {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         let status = context.status.partition(&id);
         partition.stage = match end {
+            End::Drained if !self.shutdown.drain().is_cancelled() => {
+                status.set_state(State::Elsewhere);
+                partition.was_ours = false;
+                // Another host is to have it; that is for the next cycle to see.
+                Stage::Wanted(Instant::now())
+            }
             End::Drained => {
                 status.set_state(State::Released);
                 Stage::Ended(PartitionEnd::Stopped)
@@ -382,14 +489,8 @@ fn wanted_again(context: &Context, id: &PartitionId, partition: &mut Partition, 
     partition.stage = Stage::Wanted(Instant::now() + pause);
 }
 
-/// Gives a partition back, if it is still ours. What fails here only costs the next owner some time.
-async fn release(context: &Context, tenancy: &Tenancy) {
-    match bounded(context.options.store_timeout, context.store.release(tenancy)).await {
-        Ok(Written::Done(()) | Written::Conflict) => {}
-        Err(error) => {
-            tracing::warn!(processor = context.name, partition = %tenancy.partition, "could not release the partition: {error}");
-        }
-    }
+async fn release(context: &Context, hold: &Hold) {
+    hold.release(&*context.store, context.options.store_timeout, &context.name).await;
 }
 
 /// Bounds the wait for an answer; errors become text for a message.

@@ -75,6 +75,12 @@ pub enum BuildError {
     /// Two processors would write the same checkpoints.
     #[error("processors `{0}` and `{1}` both read {2}; give each a consumer group of its own")]
     SameScope(String, String, Scope),
+    /// A run with an end in a fleet.
+    #[error(
+        "processor `{0}` shares its partitions with other hosts, and a run until caught up would wait for theirs; give it a store of its own, \
+         without a fleet"
+    )]
+    EndInFleet(String),
     /// A limit that lets nothing through.
     #[error("processor `{processor}`: {what} must not be 0")]
     Zero {
@@ -209,6 +215,9 @@ impl HostBuilder {
         for spec in &self.processors {
             if !names.insert(spec.name.as_str()) {
                 return Err(BuildError::SameName(spec.name.clone()));
+            }
+            if self.until_caught_up && spec.options.fleet.is_some() {
+                return Err(BuildError::EndInFleet(spec.name.clone()));
             }
             let ProcessorOptions { batch, prefetch, .. } = &spec.options;
             for (zero, what) in [

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::batch::BatchLimits;
 use crate::checkpoint::Cadence;
-use crate::model::{SequenceNumber, StartPosition, Timestamp};
+use crate::model::{PartitionId, SequenceNumber, StartPosition, Timestamp};
 use crate::retry::{Backoff, RetryPolicy};
 
 /// How one processor reads, batches, retries and checkpoints.
@@ -21,6 +21,9 @@ pub struct ProcessorOptions {
     pub missing: MissingEvents,
     /// Events that a guest may hold back, per partition; each costs some 60 bytes of memory. Beyond it the partition stops.
     pub held_events: usize,
+    /// The fleet that the partitions are shared with; `None`: all of them are for this host, and the store sees to it that no second
+    /// one is at it.
+    pub fleet: Option<Fleet>,
     /// AMQP owner level of the receivers; `None` shares the group with readers of other programs.
     pub owner_level: Option<i64>,
     /// When a batch is cut.
@@ -57,6 +60,7 @@ impl Default for ProcessorOptions {
             prefetch: 300,
             missing: MissingEvents::Continue,
             held_events: 500_000,
+            fleet: None,
             owner_level: None,
             batch: BatchLimits::default(),
             checkpoint: Cadence::default(),
@@ -87,6 +91,24 @@ pub enum Start {
     From(SequenceNumber),
     /// With the first event enqueued at or after this time.
     EnqueuedTime(Timestamp),
+}
+
+/// How a host shares a hub's partitions with other hosts of its consumer group, through a store that all of them use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fleet {
+    /// When an ownership that nobody renews counts as abandoned; the same on all hosts. It is renewed after a third of it, and a
+    /// host that could not renew stops after five sixths. A host that dies is followed within it and two cycles of a sixth.
+    pub expiry: Duration,
+    /// The most partitions that this host takes; `None`: as many as there are.
+    pub most: Option<usize>,
+    /// Take exactly these, whoever else is there.
+    pub assignment: Option<Vec<PartitionId>>,
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        Self { expiry: Duration::from_secs(60), most: None, assignment: None }
+    }
 }
 
 /// What to do when events between the last one processed and the first one there are gone: older than the hub's retention, or

@@ -142,6 +142,7 @@ impl Poller {
 
     /// Detaches, if attached.
     pub(crate) async fn close(&mut self) {
+        self.seat.status.set_attached(false);
         if let Some(link) = self.link.take()
             && timeout(DETACH, link.receiver.close()).await.is_err()
         {
@@ -228,6 +229,7 @@ impl Poller {
                 Ok(receiver) => {
                     tracing::debug!(seat = %self.seat, ?start, "attached");
                     let silence = Silence::new(self.options.stall);
+                    self.seat.status.set_attached(true);
                     self.link =
                         Some(Link { receiver, opened: Instant::now(), fresh: false, silence, unanswered: false });
                     if std::mem::replace(&mut self.opened, true) {

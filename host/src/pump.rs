@@ -29,7 +29,8 @@ use crate::dispatch::{Dispatcher, wait};
 use crate::emit::Emitter;
 use crate::error::{Cause, PartitionError};
 use crate::guest::{CloseReason, OpenReason, Opening, Processor};
-use crate::model::{OwnerId, PartitionId, Position, Scope, SequenceNumber, StartPosition, Tenancy};
+use crate::hold::Hold;
+use crate::model::{OwnerId, PartitionId, Position, Scope, SequenceNumber, StartPosition};
 use crate::options::{ProcessorOptions, Start};
 use crate::outputs::{Resolver, Sinks};
 use crate::poll::Poller;
@@ -122,7 +123,7 @@ pub(crate) struct Course {
 
 /// A partition to be pumped.
 pub(crate) struct Assignment {
-    pub(crate) tenancy: Tenancy,
+    pub(crate) hold: Arc<Hold>,
     /// Whether another owner had it before.
     pub(crate) taken_over: bool,
     pub(crate) course: Course,
@@ -130,7 +131,7 @@ pub(crate) struct Assignment {
 
 /// Pumps a partition until it is drained, caught up, lost or failed. Dropping the future stops everything at once.
 pub(crate) async fn run(context: &Context, assignment: Assignment, drain: &CancellationToken) -> End {
-    let seat = Arc::new(Seat::new(context, &assignment.tenancy.partition));
+    let seat = Arc::new(Seat::new(context, assignment.hold.partition()));
     let begun = begin(context, seat, assignment, drain).await;
     let mut pump = match begun {
         Ok(Some(pump)) => pump,
@@ -157,14 +158,24 @@ async fn begin(
     drain: &CancellationToken,
 ) -> Result<Option<Pump>, Halt> {
     let has_end = assignment.course.target.is_some();
-    let beginning = Beginning { context, seat: &seat, tenancy: &assignment.tenancy, has_end, drain };
+    let beginning = Beginning { context, seat: &seat, hold: &assignment.hold, has_end, drain };
     let Some(found) = beginning.checkpoint().await? else { return Ok(None) };
-    if found.is_some() || assignment.course.start != Start::Latest {
-        return Ok(Some(Pump::new(context, Arc::clone(&seat), assignment, found, None)));
+    if let Some((checkpoint, _)) = &found {
+        let position = checkpoint.position.clone();
+        let leased = assignment.hold.is_leased();
+        let mut pump = Pump::new(context, Arc::clone(&seat), assignment, found, None);
+        if leased {
+            // The same again, in this tenancy's name (rule R4): nothing of the last owner's that is still under way can win any more.
+            pump.commit(&position).await?;
+        }
+        return Ok(Some(pump));
+    }
+    if assignment.course.start != Start::Latest {
+        return Ok(Some(Pump::new(context, Arc::clone(&seat), assignment, None, None)));
     }
     let Some(latest) = beginning.latest().await? else { return Ok(None) };
     let mut pump = Pump::new(context, Arc::clone(&seat), assignment, None, Some(latest.clone()));
-    pump.committer.commit(&latest).await?;
+    pump.commit(&latest).await?;
     Ok(Some(pump))
 }
 
@@ -180,6 +191,7 @@ impl From<Halt> for End {
 
 struct Pump {
     seat: Arc<Seat>,
+    hold: Arc<Hold>,
     poller: Poller,
     dispatcher: Dispatcher,
     committer: Committer,
@@ -195,7 +207,7 @@ impl Pump {
         latest: Option<Position>,
     ) -> Self {
         let Context { name, scope, options, sinks, .. } = context;
-        let Assignment { tenancy, taken_over, course } = assignment;
+        let Assignment { hold, taken_over, course } = assignment;
         let found = found.map(|(checkpoint, etag)| (checkpoint.position, etag));
         let checkpoint = found.as_ref().map(|(position, _)| position.clone()).or(latest);
         let reason = match &found {
@@ -232,7 +244,8 @@ impl Pump {
                 (options.retry, options.held_events),
                 opening,
             ),
-            committer: Committer::new(seat.clone(), context.store.clone(), tenancy.generation, policies, found),
+            committer: Committer::new(seat.clone(), context.store.clone(), hold.generation(), policies, found),
+            hold,
             seat,
         }
     }
@@ -251,6 +264,15 @@ impl Pump {
                 }
                 Err(halt) => return halt.into(),
             }
+        }
+    }
+
+    /// Writes a first checkpoint, before there are stages.
+    async fn commit(&mut self, position: &Position) -> Result<(), Halt> {
+        tokio::select! {
+            biased;
+            why = self.hold.ended() => Err(Halt::Lost(why)),
+            committed = self.committer.commit(position) => committed,
         }
     }
 
@@ -278,6 +300,7 @@ impl Pump {
         loop {
             let ended = tokio::select! {
                 ended = stages.next() => ended,
+                why = self.hold.ended() => return Err(Halt::Lost(why)),
                 () = sleep_until(cut_off), if first.is_some() => {
                     tracing::warn!(seat = %self.seat, "what was settled before the failure could not be finished in time");
                     // A rewind goes on behind what was settled, so all of that must have been accepted. Otherwise the next

@@ -171,10 +171,24 @@ pub struct Presence {
     pub owner: OwnerId,
     /// The most partitions that it takes; `None`: as many as there are.
     pub capacity: Option<u32>,
-    /// How many partitions it would have now if nobody were in its way; 0 while it only stands by or is about to leave.
+    /// How it takes part.
+    pub part: Part,
+    /// How many partitions it would have now if nobody were in its way; to show, not to reckon with.
     pub wanted: u32,
     /// The Weir that it runs.
     pub version: String,
+}
+
+/// How a host takes part in the sharing of partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// It takes an even share.
+    Fair,
+    /// It has partitions of its own choice, which are not shared.
+    Fixed,
+    /// It takes nothing more, and gives up what it has.
+    Leaving,
 }
 
 /// A host's announcement as it is stored.

@@ -4,7 +4,7 @@
 //! [`Status::snapshot`]. The figures of a snapshot are each true, but not all of the same instant.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -39,8 +39,30 @@ pub struct ProcessorSnapshot {
     pub name: String,
     /// What concerns it as a whole, such as a hub that can't be listed; `None` when all is well.
     pub problem: Option<String>,
+    /// Its place in the fleet; `None` without one, and before the first cycle.
+    pub fleet: Option<FleetSnapshot>,
     /// Its partitions, as far as known.
     pub partitions: Vec<PartitionSnapshot>,
+}
+
+/// A host's place in its fleet, as of its last cycle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FleetSnapshot {
+    /// Whether others have all partitions, and this host takes over when one of them goes.
+    pub standby: bool,
+    /// Partitions that it should have.
+    pub quota: usize,
+    /// Partitions in its name.
+    pub held: usize,
+    /// Hosts that count, this one included.
+    pub hosts: usize,
+    /// Partitions that nobody has.
+    pub claimable: usize,
+    /// Owners that are no Weir hosts.
+    pub foreign: Vec<String>,
+    /// Partitions that the configuration assigns to it and the hub doesn't have.
+    pub absent: Vec<String>,
 }
 
 /// A partition at a moment. Counters start at 0 with the process.
@@ -109,6 +131,8 @@ pub enum State {
     CaughtUp,
     /// Given back.
     Released,
+    /// Another host of the fleet has it, or it has no owner yet.
+    Elsewhere,
     /// Stopped until a person acts: why.
     Failed(String),
 }
@@ -133,16 +157,26 @@ impl Status {
 pub(crate) struct ProcessorStatus {
     name: String,
     problem: Mutex<Option<String>>,
+    fleet: Mutex<Option<FleetSnapshot>>,
     partitions: Mutex<BTreeMap<PartitionId, Arc<PartitionStatus>>>,
 }
 
 impl ProcessorStatus {
     pub(crate) fn new(name: &str) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), problem: Mutex::default(), partitions: Mutex::default() })
+        Arc::new(Self {
+            name: name.into(),
+            problem: Mutex::default(),
+            fleet: Mutex::default(),
+            partitions: Mutex::default(),
+        })
     }
 
     pub(crate) fn set_problem(&self, problem: Option<String>) {
         *lock(&self.problem) = problem;
+    }
+
+    pub(crate) fn set_fleet(&self, fleet: FleetSnapshot) {
+        *lock(&self.fleet) = Some(fleet);
     }
 
     pub(crate) fn problem(&self) -> Option<String> {
@@ -158,7 +192,12 @@ impl ProcessorStatus {
         // Ids are numbers in all but name: shorter ones first puts "10" after "9".
         let mut partitions: Vec<_> = lock(&self.partitions).iter().map(|(id, p)| p.snapshot(id)).collect();
         partitions.sort_by(|a, b| (a.partition.len(), &a.partition).cmp(&(b.partition.len(), &b.partition)));
-        ProcessorSnapshot { name: self.name.clone(), problem: self.problem(), partitions }
+        ProcessorSnapshot {
+            name: self.name.clone(),
+            problem: self.problem(),
+            fleet: lock(&self.fleet).clone(),
+            partitions,
+        }
     }
 }
 
@@ -178,6 +217,7 @@ pub(crate) struct PartitionStatus {
     pub(crate) replayed: Counter,
     pub(crate) missing: Counter,
     held: AtomicU64,
+    attached: AtomicBool,
     pub(crate) commits: Counter,
     pub(crate) checkpoint: Place,
     pub(crate) handed_over: Place,
@@ -200,6 +240,7 @@ impl Default for PartitionStatus {
             replayed: Counter::default(),
             missing: Counter::default(),
             held: AtomicU64::default(),
+            attached: AtomicBool::default(),
             commits: Counter::default(),
             checkpoint: Place::default(),
             handed_over: Place::default(),
@@ -219,6 +260,15 @@ impl PartitionStatus {
         if matches!(*state, State::Retrying(_) | State::Claiming) {
             *state = State::Running;
         }
+    }
+
+    pub(crate) fn set_attached(&self, attached: bool) {
+        self.attached.store(attached, Relaxed);
+    }
+
+    /// Whether it is read as it should be: a link is attached, or there is nothing more to read.
+    pub(crate) fn is_read(&self) -> bool {
+        self.attached.load(Relaxed) || matches!(*lock(&self.state), State::Draining)
     }
 
     pub(crate) fn set_held(&self, held: usize) {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use weir_host::azure::{BlobContainer, BlobStore, Credential, DEVELOPMENT_SAS, Patience};
 use weir_host::model::{Checkpoint, OwnerId, PartitionId, Position, Scope};
-use weir_host::seams::{CheckpointStore, Presence, StoreError, Written};
+use weir_host::seams::{CheckpointStore, Part, Presence, StoreError, Written};
 use weir_host::testing::{Faults, FaultyStore, conformance};
 
 fn account() -> String {
@@ -150,7 +150,10 @@ async fn the_blobs_are_those_that_other_clients_look_for() {
     let tenancy = done(store.claim(&zero(), &OwnerId::from("host-0"), None).await);
     let etag = done(store.commit(&zero(), &checkpoint(12, b""), None).await);
     let version = "0.1.0".to_owned();
-    store.announce(&Presence { owner: OwnerId::from("host-0"), capacity: None, wanted: 4, version }).await.unwrap();
+    store
+        .announce(&Presence { owner: OwnerId::from("host-0"), part: Part::Fair, capacity: None, wanted: 4, version })
+        .await
+        .unwrap();
     let owned =
         |owner: &str| vec![("ownerid".to_owned(), owner.to_owned()), ("weirgeneration".to_owned(), "1".to_owned())];
     let strip = |blob: &BTreeMap<String, String>| {
@@ -236,4 +239,40 @@ async fn soft_delete_is_warned_of() {
     let warnings = world.container.check().await.unwrap();
     retain(false).await;
     assert!(warnings.iter().any(|w| w.contains("soft delete is on")), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn the_command_shows_the_checkpoints_of_a_container() {
+    let world = World::new().await;
+    let store = world.store();
+    done(store.claim(&zero(), &OwnerId::from("host-0"), None).await);
+    done(store.commit(&zero(), &checkpoint(41, b""), None).await);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("weir.toml");
+    let config = |container: &str| {
+        let text = format!(
+            r#"
+            [namespace]
+            fully-qualified-namespace = "fleet.servicebus.windows.net"
+            endpoint = "amqp://127.0.0.1:9"
+            credential = "none"
+            [checkpoints]
+            container = "{container}"
+            [[processor]]
+            name = "delays"
+            module = "delays.wasm"
+            event-hub = "flights"
+            "#
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    config(&world.url);
+    // Nobody is at the namespace's endpoint: what is enqueued is missing, and said to be.
+    let shown = weir_tests::weir::run(["checkpoints", file.to_str().unwrap(), "--json"]);
+    let progress: serde_json::Value = serde_json::from_str(&shown.expect_code(1).stdout).unwrap();
+    let partition = &progress[0]["partitions"][0];
+    assert_eq!((&partition["checkpoint"], &partition["owner"]), (&41.into(), &"host-0".into()), "{progress}");
+    config(&format!("{}/no-such-container", account()));
+    let shown = weir_tests::weir::run(["checkpoints", file.to_str().unwrap()]).expect_code(1);
+    assert!(shown.stderr.contains("no-such-container does not exist"), "{}", shown.stderr);
 }

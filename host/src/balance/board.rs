@@ -1,6 +1,6 @@
 //! One snapshot, read: who holds what, and who takes part.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Here, Part, Presence, Record, Settings, Snapshot};
 use crate::lease::Moment;
@@ -113,8 +113,11 @@ impl<'a> Board<'a> {
         let mut ids: Vec<&'a PartitionId> = snapshot.partitions.iter().collect();
         ids.sort_by_key(|id| (id.as_str().len(), id.as_str()));
         ids.dedup();
+        let mut met: HashSet<&Name> = HashSet::new();
         for (record, owner) in ids.iter().filter_map(|id| records.get(id)) {
-            if let (Some(owner), Some(name)) = (&record.owner, owner) {
+            if let (Some(owner), Some(name)) = (&record.owner, owner)
+                && met.insert(name)
+            {
                 let heartbeat = heartbeats.get(name);
                 join(owner, heartbeat.map_or(Part::Fair { most: None }, |h| h.part), heartbeat.is_none());
             }

@@ -11,7 +11,7 @@ const SIZES: [(usize, usize, usize); 3] = [(32, 4, 3), (256, 8, 6), (1024, 16, 8
 /// For each size, both orders of deciding, and a few seeds; the largest once, in the order with more conflicts.
 fn fleets(mut story: impl FnMut(Fleet, usize, usize)) {
     for (partitions, hosts, rounds) in SIZES {
-        for seed in 0..if partitions > 100 { 1 } else { 10 } {
+        for seed in 0..if partitions > 100 { 1 } else { 6 } {
             for concurrent in [true, false].into_iter().take(if partitions > 1000 { 1 } else { 2 }) {
                 let mut fleet = Fleet::new(partitions, seed);
                 fleet.concurrent = concurrent;

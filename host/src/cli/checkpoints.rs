@@ -1,4 +1,4 @@
-//! `weir checkpoints`: how far each partition is. Reads without the lock, so it works beside a running host.
+//! `weir checkpoints`: how far each partition is. It only reads, and takes no lock, so it works beside running hosts.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::hub::namespace;
 use super::reach::Address;
+use super::stores::Stores;
 use super::wire::scope;
 use super::{print_line, summary};
 use crate::azure::Timeouts;
 use crate::config::{Config, ProcessorConfig};
-use crate::local::DirectoryStore;
 use crate::model::{PartitionId, PartitionInfo};
-use crate::seams::{CheckpointStore as _, EventSource as _, PartitionRecord};
+use crate::seams::{EventSource as _, PartitionRecord};
 
 /// Show per partition the checkpoint, what was last enqueued, and the lag
 #[derive(Debug, Args)]
@@ -65,9 +65,10 @@ struct Partition {
 
 pub(crate) async fn checkpoints(args: CheckpointsArgs) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
+    let stores = Stores::new(&config.checkpoints).map_err(Failure::failed)?;
     let mut all = vec![];
     for processor in &config.processors {
-        all.push(progress(&config, processor).await?);
+        all.push(progress(&stores, processor).await?);
     }
     let text = match args.json {
         true => serde_json::to_string_pretty(&all).map_err(|error| Failure::failed(format!("can't print: {error}")))?,
@@ -79,10 +80,9 @@ pub(crate) async fn checkpoints(args: CheckpointsArgs) -> Result<(), Failure> {
     if problems.is_empty() { Ok(()) } else { Err(Failure::failed(problems.join("\n"))) }
 }
 
-async fn progress(config: &Config, processor: &ProcessorConfig) -> Result<Progress, Failure> {
+async fn progress(stores: &Stores, processor: &ProcessorConfig) -> Result<Progress, Failure> {
     let scope = scope(processor);
-    let store = DirectoryStore::read_only(&config.checkpoints, scope.clone());
-    let listing = store.list().await.map_err(|error| {
+    let listing = stores.look(&scope).list().await.map_err(|error| {
         Failure::failed(format!("can't read the checkpoints of processor `{}`: {error}", processor.name))
     })?;
     let (infos, problem) = match enqueued(processor).await {

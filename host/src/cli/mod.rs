@@ -17,6 +17,7 @@ mod reach;
 mod run;
 mod send;
 mod signals;
+mod stores;
 mod summary;
 mod tail;
 #[cfg(test)]

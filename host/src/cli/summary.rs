@@ -37,6 +37,11 @@ fn table(snapshot: &HostSnapshot) -> String {
         for partition in &processor.partitions {
             table.add_row(row(&processor.name, partition));
         }
+        if let Some(fleet) = &processor.fleet {
+            let (hosts, held, quota) = (fleet.hosts, fleet.held, fleet.quota);
+            let place = format!("fleet of {hosts}: has {held}, its share is {quota}");
+            table.add_row([&*processor.name, "-", "-", "-", "-", "-", "-", "-", &place]);
+        }
         if let Some(problem) = &processor.problem {
             table.add_row([&*processor.name, "-", "-", "-", "-", "-", "-", "-", &short(problem)]);
         }
@@ -54,6 +59,7 @@ fn row(processor: &str, partition: &PartitionSnapshot) -> [String; 9] {
         State::Draining => "draining".into(),
         State::CaughtUp => "caught up".into(),
         State::Released => "released".into(),
+        State::Elsewhere => "elsewhere".into(),
         State::Failed(why) => format!("FAILED: {}", short(why)),
     };
     let notes = [(partition.held, "held by the guest"), (partition.missing, "MISSING in the hub")];

@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use super::failure::Failure;
 use super::hub::namespace;
+use super::stores::Stores;
 use crate::azure::{SinkOptions, Timeouts};
 use crate::batch::BatchLimits;
 use crate::checkpoint::Cadence;
-use crate::config::{BackoffConfig, Config, HostConfig, ProcessorConfig, SinkConfig, Start};
+use crate::config::{BackoffConfig, CheckpointsConfig, Config, HostConfig, ProcessorConfig, SinkConfig, Start};
 use crate::host::{Host, ProcessorSpec};
-use crate::local::{DirectoryStore, FileSink, StdoutSink};
+use crate::local::{FileSink, StdoutSink};
 use crate::model::{OwnerId, Scope};
-use crate::options::{self, ProcessorOptions};
+use crate::options::{self, Fleet, ProcessorOptions};
 use crate::retry::{Backoff, RetryPolicy};
 use crate::seams::Sink;
 use crate::wasm::{Engine, EngineError, EngineOptions, Limits, ModuleSource};
@@ -34,7 +35,9 @@ pub(crate) struct Wired {
 pub(crate) async fn wire(config: &Config, until_caught_up: bool) -> Result<Wired, Failure> {
     let owner = OwnerId::from(&*owner(&config.host));
     let engine = engine(config.host.guest_threads, cache(&config.host))?;
-    let mut wiring = Wiring { config, engine, owner: owner.clone(), files: HashMap::new() };
+    let stores = Stores::new(&config.checkpoints).map_err(Failure::failed)?;
+    stores.check().await.map_err(Failure::failed)?;
+    let mut wiring = Wiring { config, engine, owner: owner.clone(), stores, files: HashMap::new() };
     let (mut specs, mut starts, mut broken) = (vec![], vec![], vec![]);
     for processor in &config.processors {
         match wiring.processor(processor).await {
@@ -62,6 +65,7 @@ struct Wiring<'a> {
     config: &'a Config,
     engine: Engine,
     owner: OwnerId,
+    stores: Stores,
     /// Outputs to one file share its sink.
     files: HashMap<PathBuf, Arc<FileSink>>,
 }
@@ -73,7 +77,7 @@ impl Wiring<'_> {
         let hubs = namespace(&config.namespace).map_err(|e| text(&e))?;
         let scope = scope(config);
         // First of what can be in use: a second host is told about the checkpoints, which say who has them.
-        let store = DirectoryStore::open(&self.config.checkpoints, scope.clone(), &self.owner).map_err(|e| text(&e))?;
+        let store = self.stores.open(&scope, &self.owner)?;
         let source = hubs.source(&config.event_hub, &config.consumer_group, Timeouts::default());
         let mut outputs: BTreeMap<String, Arc<dyn Sink>> = BTreeMap::new();
         for (name, sink) in &config.outputs {
@@ -102,7 +106,7 @@ impl Wiring<'_> {
             name: config.name.clone().into_inner(),
             scope,
             source: Arc::new(source),
-            store: Arc::new(store),
+            store,
             processor,
             outputs,
             dead_letter,
@@ -201,6 +205,7 @@ fn processor_options(config: &ProcessorConfig, file: &Config) -> ProcessorOption
             Start::EnqueuedTime(time) => options::Start::EnqueuedTime(time),
         },
         missing: config.missing,
+        fleet: fleet(config, &file.checkpoints),
         held_events: config.limits.held_events,
         prefetch: config.prefetch,
         owner_level: config.owner_level,
@@ -216,6 +221,18 @@ fn processor_options(config: &ProcessorConfig, file: &Config) -> ProcessorOption
         emit_ahead: config.publish.ahead,
         partition_refresh: file.host.partitions_refresh,
     }
+}
+
+/// A container is for a fleet. In a directory, a host that takes only some partitions follows the same rules, alone.
+fn fleet(config: &ProcessorConfig, checkpoints: &CheckpointsConfig) -> Option<Fleet> {
+    let expiry = match checkpoints {
+        CheckpointsConfig::Container { expiry, .. } => *expiry,
+        CheckpointsConfig::Directory(_) if config.max_partitions.is_some() || config.partitions.is_some() => {
+            Fleet::default().expiry
+        }
+        CheckpointsConfig::Directory(_) => return None,
+    };
+    Some(Fleet { expiry, most: config.max_partitions, assignment: config.partitions.clone() })
 }
 
 fn module_line(path: &Path, digest: &str) -> String {

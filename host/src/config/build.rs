@@ -15,6 +15,7 @@ use super::read::{Reader, Table, integer};
 use super::schema;
 use super::text::kind_in_words;
 use super::*;
+use crate::options::Fleet;
 
 /// A processor that was read, and its table for the checks that come later. `None` in a place means that it was wrong.
 pub(super) struct Draft<'a> {
@@ -36,7 +37,7 @@ pub(super) fn parse(text: &str, file: &Path, environment: Environment<'_>) -> Re
     }
     let root = Table::root(&reader, &schema::ROOT, document.get_ref());
 
-    let checkpoints = root.table("checkpoints").file("directory");
+    let checkpoints = checkpoints(&root.table("checkpoints"));
     let host_table = root.table("host");
     let host = host(&host_table);
     let log = log(&root.table("log"));
@@ -72,6 +73,50 @@ pub(super) fn parse(text: &str, file: &Path, environment: Environment<'_>) -> Re
         let why = "can't be read, and the reason was lost: please report this".into();
         vec![Mistake { line: 1, path: String::new(), value: None, why }]
     })
+}
+
+/// `None`: something in it is wrong, or there is none.
+fn checkpoints(table: &Table<'_>) -> Option<CheckpointsConfig> {
+    let (directory, container) = (table.file("directory"), table.text("container"));
+    let credential = table.choice("credential").and_then(|name| name.parse().ok());
+    let expiry = table.duration("expiry");
+    match (table.has("directory"), table.has("container")) {
+        (true, true) => {
+            table.note("container", "stands beside directory, and progress is kept in one place; remove one of them");
+            None
+        }
+        (false, false) => {
+            if table.is_present() {
+                let why = "names no place; add directory = \"./checkpoints\" for one host, or container = \"https://…\" for several";
+                table.note_whole(why);
+            }
+            None
+        }
+        (true, false) if table.has("expiry") => {
+            table.note("expiry", "goes with container only; remove it");
+            None
+        }
+        (true, false) if table.has("credential") => {
+            table.note("credential", "goes with container only; remove it");
+            None
+        }
+        (true, false) => directory.map(CheckpointsConfig::Directory),
+        (false, true) => {
+            let sound = !table.has("credential") || credential.is_some();
+            let url = container.filter(|url| check::container(table, url, credential))?;
+            let expiry = if table.has("expiry") { expiry? } else { Fleet::default().expiry };
+            sound.then_some(CheckpointsConfig::Container { url: url.with_hidden_query(), credential, expiry })
+        }
+    }
+}
+
+fn partitions(value: &DeValue<'_>) -> Result<Vec<PartitionId>, String> {
+    let wrong = || kind_in_words(schema::Kind::Partitions);
+    let list = value.as_array().filter(|list| !list.is_empty()).ok_or_else(wrong)?;
+    let id = |value: &toml::Spanned<DeValue<'_>>| {
+        value.get_ref().as_str().filter(|id| !id.is_empty()).map(PartitionId::from).ok_or_else(wrong)
+    };
+    list.iter().map(id).collect()
 }
 
 fn host(table: &Table<'_>) -> Option<HostConfig> {
@@ -124,6 +169,8 @@ fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> Opti
     let event_hub = table.text("event-hub");
     let consumer_group = table.text("consumer-group");
     let start = table.value("start", start);
+    let max_partitions = table.count("max-partitions").and_then(|most| usize::try_from(most).ok());
+    let assigned = if table.has("partitions") { Some(table.value("partitions", partitions)) } else { None };
     let missing = table.choice("on-missing-events").map(|policy| match policy {
         "stop" => MissingEvents::Stop,
         _ => MissingEvents::Continue,
@@ -153,6 +200,11 @@ fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> Opti
         event_hub: event_hub?,
         consumer_group: consumer_group?,
         start: start?,
+        max_partitions,
+        partitions: match assigned {
+            Some(assigned) => Some(assigned?),
+            None => None,
+        },
         missing: missing?,
         prefetch: prefetch?,
         owner_level,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::build::Draft;
 use super::read::Table;
 use super::units::{format_duration, format_size};
-use super::{BackoffConfig, Credential, HostConfig, NamespaceConfig, ProcessorConfig, SinkConfig};
+use super::{BackoffConfig, Credential, Given, HostConfig, NamespaceConfig, ProcessorConfig, SinkConfig};
+use crate::azure::ContainerError;
 
 /// Endpoint and credential. `false`: a mistake was noted.
 pub(super) fn namespace(table: &Table<'_>, namespace: &NamespaceConfig) -> bool {
@@ -23,6 +24,29 @@ pub(super) fn namespace(table: &Table<'_>, namespace: &NamespaceConfig) -> bool 
         (_, false) => return true,
     };
     table.note("credential", why);
+    false
+}
+
+/// The container's URL and credential. `false`: a mistake was noted.
+pub(super) fn container(table: &Table<'_>, url: &Given<String>, credential: Option<Credential>) -> bool {
+    let Err(error) = crate::azure::BlobContainer::check_url(url, credential) else { return true };
+    let why = match error {
+        ContainerError::Url(_) => {
+            "is not the URL of a container; write it like \"https://fleet.blob.core.windows.net/weir\""
+        }
+        ContainerError::Name(_) => {
+            "names a container that can't exist; its name has 3 to 63 lower-case letters, digits and single hyphens"
+        }
+        ContainerError::Exposed(_) => {
+            "has no TLS: what authorises the requests would be readable on the wire; write \"https://\" (Azurite's development account \
+             may go without)"
+        }
+        ContainerError::Both(..) => "carries a signature beside the credential; keep one of them",
+        ContainerError::Anonymous(_) | ContainerError::Credential(..) => {
+            "can't be reached without a credential; choose one, or give the URL a signature"
+        }
+    };
+    table.note("container", why);
     false
 }
 

@@ -40,6 +40,16 @@ impl<T> Given<T> {
     }
 }
 
+impl Given<String> {
+    /// A URL whose query is a secret, wherever it came from: what prints it leaves the query out.
+    pub(crate) fn with_hidden_query(self) -> Self {
+        match (&self.template, self.value.split_once('?')) {
+            (None, Some((before, _))) => Self { template: Some(format!("{before}?(hidden)")), value: self.value },
+            _ => self,
+        }
+    }
+}
+
 impl<T> Deref for Given<T> {
     type Target = T;
 

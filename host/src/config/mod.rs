@@ -45,7 +45,7 @@ pub use reference::reference_page;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
 use crate::azure::Credential;
-use crate::model::{SequenceNumber, Timestamp};
+use crate::model::{PartitionId, SequenceNumber, Timestamp};
 use crate::options::MissingEvents;
 
 /// A whole configuration, valid.
@@ -53,8 +53,8 @@ use crate::options::MissingEvents;
 pub struct Config {
     /// The file that it was read from.
     pub file: PathBuf,
-    /// Directory of the checkpoint store.
-    pub checkpoints: Given<PathBuf>,
+    /// Where progress is kept.
+    pub checkpoints: CheckpointsConfig,
     /// What all processors share.
     pub host: HostConfig,
     /// What is logged.
@@ -83,6 +83,22 @@ impl Config {
     pub fn parse(text: &str, file: &Path, environment: Environment<'_>) -> Result<Self, ConfigError> {
         build::parse(text, file, environment).map_err(|mistakes| ConfigError::Wrong { file: file.to_owned(), mistakes })
     }
+}
+
+/// `[checkpoints]`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CheckpointsConfig {
+    /// A directory on a local disk.
+    Directory(Given<PathBuf>),
+    /// A container in Azure Blob Storage.
+    Container {
+        /// Its URL, which may hold a signature.
+        url: Given<String>,
+        /// Who asks for access; `None`: whoever the URL says.
+        credential: Option<Credential>,
+        /// Age at which an ownership counts as abandoned.
+        expiry: Duration,
+    },
 }
 
 /// `[host]`.
@@ -146,6 +162,10 @@ pub struct ProcessorConfig {
     pub consumer_group: Given<String>,
     /// Where a partition without a checkpoint begins.
     pub start: Start,
+    /// The most partitions that this host takes.
+    pub max_partitions: Option<usize>,
+    /// The partitions that it takes, instead of a share.
+    pub partitions: Option<Vec<PartitionId>>,
     /// What to do about events that are gone.
     pub missing: MissingEvents,
     /// Events that may wait in the client, per partition.

@@ -50,7 +50,8 @@ impl<'a> Reader<'a> {
     /// The value as it stands in the file, when it is short and can't hold a secret.
     fn shown(&self, span: &Range<usize>) -> Option<String> {
         let text = self.text.get(span.clone())?;
-        let secret = ["sharedaccess", "password", "accountkey"].iter().any(|word| text.to_lowercase().contains(word));
+        let secret =
+            ["sharedaccess", "password", "accountkey", "sig="].iter().any(|word| text.to_lowercase().contains(word));
         match (secret, text.contains('\n') || text.chars().count() > 80) {
             (true, _) => Some("(hidden)".into()),
             (false, true) => None,

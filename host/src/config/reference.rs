@@ -55,6 +55,7 @@ fn kind(kind: Kind) -> String {
         Kind::Flag => "`true` or `false`".into(),
         Kind::Choice(choices) => choices.iter().map(|choice| format!("`\"{choice}\"`")).collect::<Vec<_>>().join(", "),
         Kind::Start => "start position".into(),
+        Kind::Partitions => "partition ids".into(),
         Kind::Table(_) => "table".into(),
         Kind::Tables(_) => "list of tables".into(),
         Kind::Named(_) => "tables by name".into(),

@@ -71,6 +71,8 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// Where to begin.
     Start,
+    /// Ids of partitions.
+    Partitions,
     /// A table.
     Table(&'static Section),
     /// One or more tables.
@@ -145,14 +147,39 @@ pub(crate) static NAMESPACE: Section = Section {
 /// `[checkpoints]`.
 pub(crate) static CHECKPOINTS: Section = Section {
     header: "[checkpoints]",
-    about: "Where the host keeps how far each partition was processed.",
-    keys: &[key(
-        "directory",
-        Kind::Path,
-        Required,
-        "\"./checkpoints\"",
-        "A directory on a local disk, used by one host at a time. Keep it: without it processing begins at `start` again.",
-    )],
+    about: "Where the host keeps how far each partition was processed: exactly one of `directory` and `container`.",
+    keys: &[
+        key(
+            "directory",
+            Kind::Path,
+            Described("none"),
+            "\"./checkpoints\"",
+            "A directory on a local disk, used by one host at a time. Keep it: without it processing begins at `start` again.",
+        ),
+        key(
+            "container",
+            Kind::Text,
+            Described("none"),
+            "\"https://fleet.blob.core.windows.net/weir\"",
+            "A container in Azure Blob Storage, shared by any number of hosts: its URL, or `${NAME}` for one with a shared access signature. \
+             It must exist, in an account without versioning and soft delete. The layout is that of the Azure SDKs.",
+        ),
+        key(
+            "credential",
+            Kind::Choice(&["default", "managed-identity", "workload-identity", "cli"]),
+            Described("`default`, unless the URL has a signature"),
+            "\"managed-identity\"",
+            "Who asks for access to the container; it needs the role `Storage Blob Data Contributor`.",
+        ),
+        key(
+            "expiry",
+            Kind::Duration("3 s", "1 h"),
+            Described("`60 s`"),
+            "\"30 s\"",
+            "In a container: when an ownership that nobody renews counts as abandoned, the same on all hosts. The partitions of a host that dies \
+             are taken over within it and a third of it.",
+        ),
+    ],
 };
 
 /// `[host]`.
@@ -165,7 +192,7 @@ pub(crate) static HOST: Section = Section {
             Kind::Name,
             Described("the machine's host name"),
             "\"host-0\"",
-            "The name that this host owns partitions under. Stable over restarts.",
+            "The name that this host owns partitions under. Stable over restarts, and in a fleet another one for each process.",
         ),
         key(
             "memory",
@@ -257,6 +284,20 @@ pub(crate) static PROCESSOR: Section = Section {
             "Where a partition without a checkpoint begins: `\"earliest\"`, `\"latest\"`, `{ sequence-number = 42 }` (that event is the \
              first) or `{ enqueued-time = \"…\" }`. Once there is a checkpoint, it wins. What `\"latest\"` comes to is written as the \
              first checkpoint before anything is read.",
+        ),
+        key(
+            "max-partitions",
+            Kind::Count(1, 1_000_000),
+            Described("no limit"),
+            "8",
+            "The most partitions that this host takes. Others of the group get the rest.",
+        ),
+        key(
+            "partitions",
+            Kind::Partitions,
+            Described("a fair share"),
+            "[\"0\", \"3\"]",
+            "Take exactly these partitions, whatever other hosts of the group do, instead of a fair share.",
         ),
         key(
             "on-missing-events",

@@ -143,13 +143,40 @@ fn every_mistake_has_its_sentence() {
 }
 
 #[test]
+fn a_container_is_for_checkpoints_and_its_signature_is_never_printed() {
+    let with = |lines: &str| parse(&MINIMAL.replace("directory = \"checkpoints\"", lines));
+    let config = with("container = \"https://fleet.blob.core.windows.net/weir\"\ncredential = \"cli\"").unwrap();
+    let CheckpointsConfig::Container { url, credential, expiry } = config.checkpoints else { panic!("{config:?}") };
+    assert_eq!((url.as_str(), credential), ("https://fleet.blob.core.windows.net/weir", Some(Credential::Cli)));
+    assert_eq!(expiry, Duration::from_secs(60));
+    let config = with("container = \"https://fleet.blob.core.windows.net/weir?sv=1&sig=hunter2\"").unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let CheckpointsConfig::Container { url, .. } = config.checkpoints else { panic!("no container") };
+    assert!(url.ends_with("sig=hunter2"));
+    for (lines, why) in [
+        ("container = \"https://fleet.blob.core.windows.net/Weir?sig=hunter2\"", "3 to 63 lower-case"),
+        ("container = \"https://fleet.blob.core.windows.net/weir?sig=hunter2\"\ncredential = \"cli\"", "keep one"),
+        ("container = \"fleet/weir\"", "is not the URL of a container"),
+        ("container = \"http://fleet.blob.core.windows.net/weir\"", "no TLS"),
+        ("container = \"https://fleet.blob.core.windows.net/weir\"\ndirectory = \"c\"", "remove one of them"),
+        ("directory = \"c\"\ncredential = \"cli\"", "goes with container only"),
+    ] {
+        let error = with(lines).unwrap_err().to_string();
+        assert!(
+            error.contains(why) && error.starts_with("1 mistake") && !error.contains("hunter2"),
+            "{lines}: {error}"
+        );
+    }
+}
+
+#[test]
 fn all_mistakes_come_at_once_in_the_order_of_the_file() {
     let text = MINIMAL.replace("flights", "fli ghts").replace("directory", "directroy");
     let error = parse(&format!("{text}prefetch = 0\n")).unwrap_err().to_string();
     assert_eq!(
         error,
         r#"4 mistakes in /etc/weir/weir.toml
-  line 4: checkpoints.directory is missing (a directory on a local disk, used by one host at a time); add directory = "./checkpoints"
+  line 4: checkpoints names no place; add directory = "./checkpoints" for one host, or container = "https://…" for several
   line 5: checkpoints.directroy is unknown; did you mean "directory"?
   line 9: processor[delays].event-hub = "fli ghts" is not the name of an event hub; write it like "flights"
   line 11: processor[delays].prefetch = 0 is not a whole number from 1 to 100000"#
@@ -232,6 +259,10 @@ fn file_with(path: &[&str], section: &Section, name: &str, literal: &str) -> Str
     }
     match name {
         "endpoint" => drop(table.insert("credential".into(), "none".into())),
+        "container" | "credential" | "expiry" if section.key("container").is_some() => {
+            table.remove("directory");
+            table.insert("container".into(), "https://fleet.blob.core.windows.net/weir".into());
+        }
         "namespace" if section.key("stdout").is_some() => drop(table.insert("event-hub".into(), "elsewhere".into())),
         _ => {}
     }

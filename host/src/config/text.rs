@@ -24,6 +24,7 @@ pub(crate) fn kind_in_words(kind: Kind) -> String {
         Kind::Start => "is not a start position; write \"earliest\", \"latest\", { sequence-number = 42 } or \
                         { enqueued-time = \"2026-01-01T00:00:00Z\" }"
             .into(),
+        Kind::Partitions => "is not a list of partition ids; write it like [\"0\", \"3\"]".into(),
         Kind::Table(_) | Kind::Tables(_) | Kind::Named(_) | Kind::Free => "is not a table".into(),
     }
 }

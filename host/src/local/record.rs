@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Position, Scope};
-use crate::seams::{Ownership, Presence, StoreError};
+use crate::seams::{Ownership, Part, Presence, StoreError};
 
 /// The layout of these files. Raised when an older Weir could misread a newer file.
 const VERSION: u32 = 1;
@@ -79,6 +79,7 @@ pub(super) const HOSTS: &str = "+hosts";
 #[serde(rename_all = "kebab-case")]
 pub(super) struct PresenceRecord {
     owner: String,
+    part: Part,
     capacity: Option<u32>,
     wanted: u32,
     version: String,
@@ -87,13 +88,13 @@ pub(super) struct PresenceRecord {
 
 impl PresenceRecord {
     pub(super) fn new(presence: &Presence, revision: u64) -> Self {
-        let Presence { owner, capacity, wanted, version } = presence.clone();
-        Self { owner: owner.to_string(), capacity, wanted, version, revision }
+        let Presence { owner, part, capacity, wanted, version } = presence.clone();
+        Self { owner: owner.to_string(), part, capacity, wanted, version, revision }
     }
 
     pub(super) fn presence(self) -> Presence {
-        let Self { owner, capacity, wanted, version, .. } = self;
-        Presence { owner: OwnerId::from(&*owner), capacity, wanted, version }
+        let Self { owner, part, capacity, wanted, version, .. } = self;
+        Presence { owner: OwnerId::from(&*owner), part, capacity, wanted, version }
     }
 }
 

@@ -8,7 +8,6 @@ use super::store::{Part, Stored};
 /// A checkpoint that was written.
 #[derive(Debug)]
 pub(super) struct Write {
-    pub(super) host: usize,
     pub(super) part: Part,
     pub(super) before: Stored,
     pub(super) after: Stored,
@@ -35,7 +34,7 @@ pub(super) type Violation = (u8, String);
 impl History {
     /// Checks a write. With another SDK in the group, positions may move in any way.
     pub(super) fn check(&mut self, write: &Write, foreign: bool) -> Result<(), Violation> {
-        let Write { part, before, after, .. } = write;
+        let Write { part, before, after } = write;
         let (from, to) = (before.sequence, after.sequence);
         if *part != Part::State && !foreign && to <= from {
             return Err((1, format!("the checkpoint goes back, from {from} to {to}")));

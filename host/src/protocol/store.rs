@@ -139,7 +139,7 @@ impl Store {
                     after.state = state.clone();
                     after.state_number = *sequence;
                 }
-                let write = Write { host, part: *part, before: before.clone(), after: after.clone() };
+                let write = Write { part: *part, before: before.clone(), after: after.clone() };
                 self.checkpoint = after;
                 (Reply::Written(self.writes), Some(write))
             }

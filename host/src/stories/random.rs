@@ -6,7 +6,7 @@
 //!   with;
 //! - no checkpoint is ever written over an event that no guest has finished, or whose output or dead letter was not
 //!   accepted;
-//! - checkpoints only move forwards;
+//! - checkpoints only move forwards; only a new owner may write the same position again, in its own name;
 //! - in the end every event is processed, and its output is there.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,11 +19,14 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::guest::{CloseReason, Instance, Opening, Processor, Redelivery, Rejection};
 use crate::model::{Checkpoint, ETag, Output, OwnerId, PartitionId, Tenancy};
+use crate::options::Fleet;
 use crate::retry::{Backoff, RetryPolicy};
 use crate::seams::{Listing, Presence, SinkError, StoreError, Written};
 use crate::testing::{Faults, FaultySink, FaultySource, FaultyStore};
 
 const PARTITIONS: usize = 2;
+/// In fleets.
+const EXPIRY: Duration = Duration::from_millis(600);
 
 /// Knows what was finished and what was accepted, and writes down what should never be.
 #[derive(Clone)]
@@ -39,7 +42,8 @@ struct Known {
     finished: BTreeMap<String, i64>,
     /// What sinks accepted: partition and sequence number.
     accepted: BTreeSet<(String, i64)>,
-    committed: BTreeMap<String, i64>,
+    /// Position and generation.
+    committed: BTreeMap<String, (i64, u64)>,
     violations: Vec<String>,
 }
 
@@ -227,9 +231,11 @@ impl CheckpointStore for Audited {
                 if at > finished {
                     known.violations.push(format!("{partition}: committed {at}, but only {finished} was finished"));
                 }
-                let before = known.committed.insert(partition.clone(), at).unwrap_or(-1);
-                if at <= before {
-                    known.violations.push(format!("{partition}: the checkpoint went from {before} to {at}"));
+                let new = (at, checkpoint.generation);
+                let (before, generation) = known.committed.insert(partition.clone(), new).unwrap_or((-1, 0));
+                if at < before || new.1 < generation || at == before && new.1 == generation {
+                    let old = (before, generation);
+                    known.violations.push(format!("{partition}: the checkpoint went from {old:?} to {new:?}"));
                 }
                 for n in before + 1..=at {
                     if !known.accepted.contains(&(partition.clone(), n)) {
@@ -250,7 +256,8 @@ struct Story {
 }
 
 impl Story {
-    fn host(&mut self, faults: Faults) -> HostBuilder {
+    /// `member`: its name in a fleet.
+    fn host(&mut self, faults: Faults, member: Option<&str>) -> HostBuilder {
         let sink: Arc<dyn Sink> = Arc::new(FaultySink::new(self.oracle.clone(), self.rng.random(), faults));
         let audited = Audited { inner: self.store.clone(), oracle: self.oracle.clone() };
         let patient =
@@ -270,10 +277,12 @@ impl Story {
             store_retry: patient,
             reconnect: Backoff { first: Duration::from_millis(5), max: Duration::from_millis(50) },
             stall: Duration::from_millis(500),
+            fleet: member.map(|_| Fleet { expiry: EXPIRY, ..Fleet::default() }),
             emit_ahead: self.rng.random_range(1..5),
             ..ProcessorOptions::default()
         };
-        Host::builder().memory(self.rng.random_range(500..5000)).processor(ProcessorSpec {
+        let host = Host::builder().owner(member.unwrap_or("alone"));
+        host.memory(self.rng.random_range(500..5000)).processor(ProcessorSpec {
             name: "moody".into(),
             scope: scope("hub"),
             source: Arc::new(FaultySource::new(self.hub.clone(), self.rng.random(), faults)),
@@ -289,7 +298,7 @@ impl Story {
         let faults = Faults { delay: Duration::from_millis(5), ..Faults::MANY };
         let faults = Faults { not_done: 0.05, unknown_not_done: 0.05, unknown_done: 0.05, late: 0.05, ..faults };
         for _ in 0..self.rng.random_range(1..4) {
-            let host = Running::start(self.host(faults));
+            let host = Running::start(self.host(faults, None));
             for _ in 0..self.rng.random_range(1..5) {
                 let partition = self.rng.random_range(0..PARTITIONS).to_string();
                 for _ in 0..self.rng.random_range(0..25) {
@@ -306,8 +315,49 @@ impl Story {
                 assert!(outcome.errors().is_empty(), "{outcome}");
             }
         }
+        self.end().await;
+    }
+
+    /// Hosts of a fleet that come, go and die at any moment.
+    async fn tell_of_a_fleet(mut self) {
+        const NAMES: [&str; 3] = ["ann", "ben", "cem"];
+        let faults = Faults { not_done: 0.05, unknown_not_done: 0.05, unknown_done: 0.05, late: 0.05, ..Faults::MANY };
+        let mut hosts: [Option<Running>; 3] = [None, None, None];
+        for _ in 0..self.rng.random_range(5..15) {
+            let place = self.rng.random_range(0..NAMES.len());
+            hosts[place] = match hosts[place].take() {
+                None => Some(Running::start(self.host(faults, Some(NAMES[place])))),
+                Some(host) => match self.rng.random_range(0..4) {
+                    0 => {
+                        // Killed where it stands.
+                        host.task.abort();
+                        let _ = host.task.await;
+                        None
+                    }
+                    1 => {
+                        let outcome = host.stop().await;
+                        assert!(outcome.errors().is_empty(), "{outcome}");
+                        None
+                    }
+                    _ => Some(host),
+                },
+            };
+            let partition = self.rng.random_range(0..PARTITIONS).to_string();
+            for _ in 0..self.rng.random_range(0..25) {
+                self.hub.push(&partition, vec![0; self.rng.random_range(0..200)]);
+            }
+            tokio::time::sleep(EXPIRY.mul_f64(self.rng.random_range(0.0..1.5))).await;
+        }
+        for host in hosts.into_iter().flatten() {
+            assert!(host.stop().await.errors().is_empty());
+        }
+        self.end().await;
+    }
+
+    /// What was begun is finished in calm, and nothing is missing.
+    async fn end(mut self) {
         self.oracle.know(|known| known.calm = true);
-        let outcome = catch_up(self.host(Faults::NONE)).await;
+        let outcome = catch_up(self.host(Faults::NONE, None)).await;
         assert!(outcome.is_success(), "{outcome}");
         self.oracle.know(|known| assert!(known.violations.is_empty(), "{:#?}", known.violations));
         for partition in 0..PARTITIONS {
@@ -322,23 +372,32 @@ impl Story {
     }
 }
 
-#[test]
-fn nothing_is_lost_reordered_or_committed_early_whatever_happens() {
+fn tell<F: Future<Output = ()>>(seeds: u64, story: impl Fn(Story) -> F + std::panic::RefUnwindSafe) {
     let seeds = match std::env::var("WEIR_STORY_SEED") {
         Ok(seed) => {
             let seed = seed.parse().unwrap();
             seed..seed + 1
         }
-        Err(_) => 0..1000u64,
+        Err(_) => 0..seeds,
     };
     for seed in seeds {
         let told = std::panic::catch_unwind(|| {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
             let (hub, store) = (MemoryHub::new(PARTITIONS), MemoryStore::new());
-            runtime
-                .block_on(Story { rng: SmallRng::seed_from_u64(seed), oracle: Oracle::new(seed), hub, store }.tell());
+            let rng = SmallRng::seed_from_u64(seed);
+            runtime.block_on(story(Story { rng, oracle: Oracle::new(seed), hub, store }));
         });
         assert!(told.is_ok(), "story {seed} went wrong (above); tell it again with WEIR_STORY_SEED={seed}");
     }
+}
+
+#[test]
+fn nothing_is_lost_reordered_or_committed_early_whatever_happens() {
+    tell(1000, Story::tell);
+}
+
+#[test]
+fn nor_in_a_fleet_whose_hosts_come_go_and_die() {
+    tell(300, Story::tell_of_a_fleet);
 }

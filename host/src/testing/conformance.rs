@@ -7,7 +7,9 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Position, Tenancy};
-use crate::seams::{CheckpointStore, HostRecord, Listing, Ownership, PartitionRecord, Presence, StoreError, Written};
+use crate::seams::{
+    CheckpointStore, HostRecord, Listing, Ownership, Part, PartitionRecord, Presence, StoreError, Written,
+};
 
 /// Tries a read or a write again while it certainly did not happen. `None`: it may have happened.
 macro_rules! settled {
@@ -165,6 +167,7 @@ async fn hosts_announce_themselves(store: &dyn CheckpointStore) {
     let before = list(store).await.partitions.len();
     let host = |name: &str, capacity, wanted| Presence {
         owner: OwnerId::from(name),
+        part: if wanted > 3 { Part::Fair } else { Part::Fixed },
         capacity,
         wanted,
         version: "0.1.0-rc (ö)".into(),

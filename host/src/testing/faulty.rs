@@ -50,19 +50,23 @@ enum Fate {
 
 #[derive(Debug)]
 struct Dice {
-    faults: Faults,
+    faults: Mutex<Faults>,
     rng: Mutex<SmallRng>,
 }
 
 impl Dice {
     fn new(seed: u64, faults: Faults) -> Self {
-        Self { faults, rng: Mutex::new(SmallRng::seed_from_u64(seed)) }
+        Self { faults: Mutex::new(faults), rng: Mutex::new(SmallRng::seed_from_u64(seed)) }
+    }
+
+    fn set(&self, faults: Faults) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
     }
 
     async fn throw(&self) -> Fate {
         let (fate, delay) = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            let f = &self.faults;
+            let f = *self.faults.lock().unwrap_or_else(PoisonError::into_inner);
             let late = f.delay.mul_f64(1.0 + rng.random::<f64>());
             let mut x: f64 = rng.random();
             let mut fate = Fate::Fine;
@@ -98,6 +102,11 @@ impl<S> FaultyStore<S> {
     /// Wraps a store.
     pub fn new(inner: S, seed: u64, faults: Faults) -> Self {
         Self { inner: Arc::new(inner), dice: Dice::new(seed, faults) }
+    }
+
+    /// Other faults from now on.
+    pub fn set(&self, faults: Faults) {
+        self.dice.set(faults);
     }
 
     /// The store inside.

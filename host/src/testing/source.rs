@@ -70,6 +70,11 @@ impl MemoryHub {
         hub
     }
 
+    /// How many partitions it has.
+    pub fn partition_count(&self) -> usize {
+        self.partitions_mut().len()
+    }
+
     /// Adds partitions.
     pub fn add_partitions(&self, count: usize) {
         let mut partitions = self.partitions_mut();

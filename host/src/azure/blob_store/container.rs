@@ -126,6 +126,11 @@ impl BlobContainer {
         Self::with_transport(url, credential, patience, None)
     }
 
+    /// Whether [`BlobContainer::new`] could take these: for a configuration that is checked before anything is used.
+    pub fn check_url(url: &str, credential: Option<Credential>) -> Result<(), ContainerError> {
+        Address::parse(url, credential).map(drop)
+    }
+
     pub(super) fn with_transport(
         url: &str,
         credential: Option<Credential>,

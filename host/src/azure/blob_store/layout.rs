@@ -20,7 +20,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Checkpoint, OwnerId, PartitionId, Position, Scope};
-use crate::seams::Presence;
+use crate::seams::{Part, Presence};
 
 /// State up to this size stays in the checkpoint's body. KEDA reads these blobs at every poll, so they are kept small; beyond it, a commit
 /// costs one more write.
@@ -41,6 +41,10 @@ const GENERATION: &str = "weirgeneration";
 const STATE: &str = "weirstate";
 const CAPACITY: &str = "weircapacity";
 const WANTED: &str = "weirwanted";
+const PART: &str = "weirpart";
+const FAIR: &str = "fair";
+const FIXED: &str = "fixed";
+const LEAVING: &str = "leaving";
 const VERSION_OF_HOST: &str = "weirversion";
 /// There, when text in the other values is percent-escaped: a header takes plain ASCII only.
 const ESCAPED: &str = "weirescaped";
@@ -168,7 +172,13 @@ pub(super) fn read_checkpoint(metadata: &Metadata) -> Result<Marked, String> {
 }
 
 pub(super) fn presence(presence: &Presence) -> Metadata {
-    let mut metadata = Metadata::from([(WANTED.to_owned(), presence.wanted.to_string())]);
+    let part = match presence.part {
+        Part::Fair => FAIR,
+        Part::Fixed => FIXED,
+        Part::Leaving => LEAVING,
+    };
+    let mut metadata =
+        Metadata::from([(WANTED.to_owned(), presence.wanted.to_string()), (PART.to_owned(), part.to_owned())]);
     metadata.extend(presence.capacity.map(|capacity| (CAPACITY.to_owned(), capacity.to_string())));
     put_text(&mut metadata, &[(OWNER, presence.owner.as_str()), (VERSION_OF_HOST, &presence.version)]);
     metadata
@@ -179,6 +189,12 @@ pub(super) fn read_presence(metadata: &Metadata) -> Option<Presence> {
     let metadata = folded(metadata);
     Some(Presence {
         owner: OwnerId::from(&*text(&metadata, OWNER).filter(|o| !o.is_empty())?),
+        part: match metadata.get(PART).map(String::as_str) {
+            Some(FAIR) => Part::Fair,
+            Some(FIXED) => Part::Fixed,
+            Some(LEAVING) => Part::Leaving,
+            _ => return None,
+        },
         capacity: match metadata.contains_key(CAPACITY) {
             true => Some(number(&metadata, CAPACITY)?),
             false => None,
@@ -425,8 +441,10 @@ mod tests {
     #[test]
     fn presence_comes_back_as_it_was_said() {
         for capacity in [None, Some(0), Some(7)] {
-            let said = Presence { owner: OwnerId::from("a b"), capacity, wanted: 3, version: "0.1.0".into() };
-            assert_eq!(read_presence(&presence(&said)), Some(said));
+            for part in [Part::Fair, Part::Fixed, Part::Leaving] {
+                let said = Presence { owner: OwnerId::from("a b"), part, capacity, wanted: 3, version: "0.1.0".into() };
+                assert_eq!(read_presence(&presence(&said)), Some(said));
+            }
         }
         assert_eq!(read_presence(&metadata([("ownerid", "a")])), None);
         assert_eq!(read_presence(&Metadata::new()), None);

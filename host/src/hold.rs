@@ -1,0 +1,164 @@
+//! The right to a partition, while it lasts.
+//!
+//! A [`Hold`] is shared by whoever works under a tenancy and whoever keeps it alive. In a fleet the keeper renews the ownership
+//! record; what the times mean is decided in `lease.rs`. When the hold is over, everything that works under it stops where it is,
+//! without another dispatch or commit: the record was taken, could not be renewed in time, or the pump was not well.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::lease::{Ailment, Lease, Moment, Terms, Verdict};
+use crate::model::{Generation, PartitionId, Tenancy};
+use crate::pump::Seat;
+use crate::seams::{CheckpointStore, StoreError, Written};
+
+/// How often a pump that isn't well is looked at again.
+const LOOK_AGAIN: u32 = 60;
+
+/// A tenancy, and whether it still stands.
+pub(crate) struct Hold {
+    /// Locked for as long as a write to the record is under way: a release waits for a renewal, and knows its ETag.
+    tenancy: Mutex<Tenancy>,
+    partition: PartitionId,
+    generation: Generation,
+    /// Whether others may take the partition when it isn't renewed.
+    leased: bool,
+    over: CancellationToken,
+    why: OnceLock<String>,
+}
+
+impl Hold {
+    /// Begins with a claim.
+    pub(crate) fn new(tenancy: Tenancy, leased: bool) -> Arc<Self> {
+        let (partition, generation) = (tenancy.partition.clone(), tenancy.generation);
+        let over = CancellationToken::new();
+        Arc::new(Self { tenancy: Mutex::new(tenancy), partition, generation, leased, over, why: OnceLock::new() })
+    }
+
+    pub(crate) fn partition(&self) -> &PartitionId {
+        &self.partition
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Whether it has to be renewed.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.leased
+    }
+
+    /// Ends it: nothing may be done under it any more.
+    pub(crate) fn end(&self, why: impl Into<String>) {
+        // The first reason is the one.
+        let _ = self.why.set(why.into());
+        self.over.cancel();
+    }
+
+    /// Waits until it is over; says why.
+    pub(crate) async fn ended(&self) -> String {
+        self.over.cancelled().await;
+        self.why.get().cloned().unwrap_or_default()
+    }
+
+    /// Gives the partition back, if it is still ours. What fails here only costs the next owner some time.
+    pub(crate) async fn release(&self, store: &dyn CheckpointStore, limit: Duration, processor: &str) {
+        let tenancy = self.tenancy.lock().await;
+        self.end("it was released");
+        let detail = match timeout(limit, store.release(&tenancy)).await {
+            Ok(Ok(Written::Done(()) | Written::Conflict)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {limit:?}"),
+        };
+        tracing::warn!(processor, partition = %self.partition, "could not release the partition: {detail}");
+    }
+}
+
+/// Renews a hold until it is over.
+pub(crate) struct Keeper {
+    pub(crate) hold: Arc<Hold>,
+    pub(crate) store: Arc<dyn CheckpointStore>,
+    pub(crate) seat: Seat,
+    pub(crate) terms: Terms,
+    /// When the claim was sent.
+    pub(crate) claimed: Instant,
+}
+
+impl Keeper {
+    /// Runs until the hold is over. To be dropped with the pump.
+    pub(crate) async fn run(self) {
+        let zero = self.claimed;
+        let at = |moment: Moment| zero + moment;
+        let mut lease = Lease::new(self.terms, Moment::ZERO);
+        loop {
+            let now = zero.elapsed();
+            match lease.judge(now, &self.ailments()) {
+                Verdict::Wait(until) => sleep_until(at(until)).await,
+                Verdict::Withheld { until, .. } => {
+                    // It may get well any time.
+                    sleep_until(at(until).min(at(now + self.terms.expiry / LOOK_AGAIN))).await;
+                }
+                Verdict::Fenced => {
+                    let ailments: Vec<_> = self.ailments().iter().map(ToString::to_string).collect();
+                    let why = match ailments.as_slice() {
+                        [] => "the store did not confirm it in time".to_owned(),
+                        _ => format!("it is not renewed while the partition isn't read: {}", ailments.join(", ")),
+                    };
+                    return self.hold.end(format!("{why} ({:?} since the last renewal)", self.terms.fence));
+                }
+                Verdict::Renew { until } => {
+                    lease.sent(now);
+                    match self.renew(at(until), at(lease.fence())).await {
+                        Ok(true) => lease.renewed(now, zero.elapsed()),
+                        Ok(false) => return self.hold.end("another host has taken the partition"),
+                        Err(detail) => {
+                            tracing::warn!(seat = %self.seat, "the ownership could not be renewed: {detail}")
+                        }
+                    }
+                }
+            }
+            if self.hold.over.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    fn ailments(&self) -> Vec<Ailment> {
+        if self.seat.status.is_read() { Vec::new() } else { vec![Ailment::Detached] }
+    }
+
+    /// One attempt. `false`: the record is somebody else's.
+    async fn renew(&self, until: Instant, fence: Instant) -> Result<bool, String> {
+        let mut tenancy = self.hold.tenancy.lock().await;
+        if self.hold.over.is_cancelled() {
+            return Ok(true);
+        }
+        let late = || "no answer in time".to_owned();
+        let renewed = tokio::time::timeout_at(until, self.store.renew(&tenancy)).await;
+        match renewed {
+            Ok(Ok(Written::Done(renewed))) => {
+                *tenancy = renewed;
+                return Ok(true);
+            }
+            Ok(Err(StoreError::Determinate(detail))) => return Err(detail),
+            // An earlier attempt may have been written although nobody said so: the record decides.
+            Ok(Ok(Written::Conflict) | Err(_)) => {}
+            Err(_) => return Err(late()),
+        }
+        let until = fence.min(Instant::now() + self.terms.retry);
+        let listed = tokio::time::timeout_at(until, self.store.list()).await.map_err(|_| late())?;
+        let listed = listed.map_err(|error| error.to_string())?;
+        let record = listed.partitions.into_iter().find(|record| record.partition == *self.hold.partition());
+        match record.and_then(|record| record.ownership) {
+            Some(found) if found.owner.as_ref() == Some(&tenancy.owner) && found.generation == tenancy.generation => {
+                tenancy.ownership = found.etag;
+                Err("its outcome was unknown; the record is still ours".into())
+            }
+            _ => Ok(false),
+        }
+    }
+}
