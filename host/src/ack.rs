@@ -76,7 +76,7 @@ impl Tracker {
 
     fn finish_all(&mut self, stands: &[Event]) -> u64 {
         let covered = self.open.len() + stands.len();
-        let last = stands.last().map(Event::position).or_else(|| self.open.pop_back().map(|open| open.position));
+        let last = stands.last().map(detached).or_else(|| self.open.pop_back().map(|open| open.position));
         self.open.clear();
         if last.is_some() {
             self.watermark = last;

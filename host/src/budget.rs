@@ -61,6 +61,11 @@ impl Budget {
 }
 
 impl Charge {
+    /// Charges as much more, beyond the cap if need be.
+    pub(crate) fn more(&self, bytes: usize) -> Self {
+        self.budget.charge(bytes)
+    }
+
     /// Moves up to `bytes` of this charge to a charge of their own.
     pub(crate) fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);

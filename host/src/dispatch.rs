@@ -157,13 +157,21 @@ impl Dispatcher {
             };
             let pause = match step {
                 Step::Done(mut done) => {
+                    // What the guest made of the events is held until it is accepted, like the events.
+                    let outputs = charge.as_ref().map(|charge| charge.more(done.bytes));
                     done.charge = charge.take();
+                    if let (Some(all), Some(outputs)) = (&mut done.charge, outputs) {
+                        all.absorb(outputs);
+                    }
                     // An error: emit has ended, which `run` notices.
                     return Ok(settled.send(done).await.is_ok());
                 }
                 Step::Partly(part, rest, pause) => {
-                    if let Some(part) = part
-                        && settled.send(part).await.is_err()
+                    if let Some(mut part) = part
+                        && {
+                            part.charge = charge.as_ref().map(|charge| charge.more(part.bytes));
+                            settled.send(part).await.is_err()
+                        }
                     {
                         return Ok(false);
                     }
@@ -223,7 +231,7 @@ impl Dispatcher {
         let stands = events.get(..settlement.standing).unwrap_or_default();
         let status = &self.seat.status;
         status.acknowledged.add(settlement.covered);
-        status.rejected.add(ack.rejected.len() as u64);
+        status.rejected.add(self.resolver.dead_letters(&routes) as u64);
         let held = self.tracker.held();
         status.set_held(held);
         if held > self.held_limit {
@@ -325,11 +333,12 @@ fn settle(stands: &[Event], routes: Routes, watermark: Option<Position>, covered
         return None;
     }
     let range = if stands.is_empty() { Range::Opening } else { range(stands) };
-    Some(Settled { routes, range, watermark, covered, charge: None })
+    let bytes = crate::outputs::bytes(&routes);
+    Some(Settled { routes, bytes, range, watermark, covered, charge: None })
 }
 
 fn nothing(range: Range) -> Settled {
-    Settled { routes: Routes::new(), range, watermark: None, covered: 0, charge: None }
+    Settled { routes: Routes::new(), bytes: 0, range, watermark: None, covered: 0, charge: None }
 }
 
 fn range(events: &[Event]) -> Range {

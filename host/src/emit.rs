@@ -19,21 +19,24 @@ use crate::pump::{Halt, Seat};
 use crate::retry::{Next, RetryPolicy, chance};
 use crate::seams::{Sink, SinkError};
 
-/// Outputs of batches that are published together; how many at once, the sink says.
+/// Outputs of batches that are published together, and their bytes; how many at once, the sink says.
 const MERGED_OUTPUTS: usize = 4096;
+const MERGED_BYTES: usize = 4 << 20;
 
 /// A batch that the guest has answered.
 #[derive(Debug)]
 pub(crate) struct Settled {
     /// Outputs and dead letters.
     pub(crate) routes: Routes,
+    /// What these weigh.
+    pub(crate) bytes: usize,
     /// The events that stand.
     pub(crate) range: Range,
     /// The watermark, if it moved.
     pub(crate) watermark: Option<Position>,
     /// Events newly under the watermark.
     pub(crate) covered: u64,
-    /// The events' share of the memory budget, given back when this is accepted.
+    /// The events' and the outputs' share of the memory budget, given back when this is accepted.
     pub(crate) charge: Option<Charge>,
 }
 
@@ -72,8 +75,14 @@ impl Emitter<'_> {
         accepted: watch::Sender<Option<Accepted>>,
     ) -> Result<(), Halt> {
         let mut covered = 0;
-        while let Some(mut next) = settled.recv().await {
-            while count(&next.routes) < MERGED_OUTPUTS {
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = accepted.closed() => return Ok(()),
+                next = settled.recv() => next,
+            };
+            let Some(mut next) = next else { return Ok(()) };
+            while count(&next.routes) < MERGED_OUTPUTS && next.bytes < MERGED_BYTES {
                 let Ok(more) = settled.try_recv() else { break };
                 next.merge(more);
             }
@@ -88,7 +97,6 @@ impl Emitter<'_> {
                 accepted.send_replace(Some(Accepted { position, covered }));
             }
         }
-        Ok(())
     }
 
     /// Publishes to all sinks at once; each gets its outputs in order.
@@ -152,6 +160,7 @@ impl Settled {
                 None => self.routes.push((sink, outputs)),
             }
         }
+        self.bytes += next.bytes;
         self.range = self.range.through(next.range);
         self.watermark = next.watermark.or(self.watermark.take());
         self.covered += next.covered;

@@ -82,8 +82,8 @@ impl Default for ProcessorOptions {
 pub enum Start {
     /// With the first retained event.
     Earliest,
-    /// With what is enqueued after the partition was first claimed; that point becomes the first checkpoint. Partitions added later are read from their first
-    /// event.
+    /// With what is enqueued after the partition was first claimed; that point becomes the first checkpoint. Partitions that are
+    /// added while a host is there are read from their first event; those added while none is begin at the latest of then.
     Latest,
     /// With the first event after this one.
     After(SequenceNumber),

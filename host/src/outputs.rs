@@ -115,7 +115,7 @@ impl Resolver {
         let mut ids = Ids::new(&self.event_hub, &self.partition, outputs.len());
         for output in outputs {
             let id = match &output.origin {
-                Some(Origin::Key(key)) => ids.make(format_args!("{key}")),
+                Some(Origin::Key(key)) => ids.make(format_args!("key/{key}")),
                 Some(Origin::Event(index)) if *index as usize >= batch.len() => {
                     let len = batch.len();
                     return Err(Refused::Invalid(format!(
@@ -146,19 +146,24 @@ impl Resolver {
             push(&mut routes, sink, output, expected);
         }
         // Each event once, whatever the guest says twice.
-        let mut seen = Vec::new();
+        let mut seen = if rejected.is_empty() { Vec::new() } else { vec![false; batch.len()] };
         for rejection in rejected {
             let Some(event) = batch.get(rejection.index as usize) else { continue };
             let Some(sink) = self.sinks.dead_letter else {
                 let reason = rejection.reason.clone();
                 return Err(Refused::NoDeadLetter { sequence_number: event.sequence_number, reason });
             };
-            if !seen.contains(&rejection.index) {
-                seen.push(rejection.index);
+            if let Some(seen) = seen.get_mut(rejection.index as usize).filter(|seen| !**seen) {
+                *seen = true;
                 push(&mut routes, sink, self.dead_letter(sink, event, &rejection.reason), rejected.len());
             }
         }
         Ok(routes)
+    }
+
+    /// How many of these are dead letters.
+    pub(crate) fn dead_letters(&self, routes: &Routes) -> usize {
+        routes.iter().filter(|(sink, _)| self.sinks.is_dead_letter(*sink)).map(|(_, outputs)| outputs.len()).sum()
     }
 
     fn check_size(&self, sink: usize, target: &str, output: &Output) -> Result<(), Refused> {
@@ -250,6 +255,11 @@ fn push(routes: &mut Routes, sink: usize, output: Output, expected: usize) {
     }
 }
 
+/// What outputs weigh: what counts for the sinks' limits, and what each costs besides.
+pub(crate) fn bytes(routes: &Routes) -> usize {
+    routes.iter().flat_map(|(_, outputs)| outputs).map(|output| size(output) + size_of::<Output>()).sum()
+}
+
 /// Bytes that count for a sink's limit.
 fn size(output: &Output) -> usize {
     let value = |value: &Value| match value {
@@ -308,9 +318,9 @@ mod tests {
             emitted(None, None),
         ];
         let routes = resolver(true).resolve(&batch, 2, all.clone(), &[]).unwrap();
-        assert_eq!(ids(&routes), ["hub/3/10/0", "hub/3/10/1", "hub/3/12:00", "hub/3/11/1", "hub/3/11/0"]);
+        assert_eq!(ids(&routes), ["hub/3/10/0", "hub/3/10/1", "hub/3/key/12:00", "hub/3/11/1", "hub/3/11/0"]);
         let partly = resolver(true).resolve(&batch, 1, all.clone(), &[]).unwrap();
-        assert_eq!(ids(&partly), ["hub/3/10/0", "hub/3/10/1", "hub/3/12:00", "hub/3/10/2"], "event 11 comes again");
+        assert_eq!(ids(&partly), ["hub/3/10/0", "hub/3/10/1", "hub/3/key/12:00", "hub/3/10/2"], "event 11 comes again");
         let later = resolver(true).resolve(&batch[1..], 1, vec![emitted(Some(Origin::Event(0)), None)], &[]).unwrap();
         assert_eq!(ids(&later), ["hub/3/11/0"], "the id doesn't depend on how the batch was cut");
     }

@@ -26,7 +26,7 @@ use crate::options::{MissingEvents, ProcessorOptions};
 use crate::pump::{Halt, Seat};
 use crate::retry::chance;
 use crate::seams::{EventSource, OpenOptions, PartitionReceiver, SourceError, SourceErrorKind};
-use crate::sequence;
+use crate::sequence::{self, Gap};
 use crate::silence::{Answer, Notice, Silence};
 
 /// Events taken from a receiver at once; bounds by how much one passage of the memory gate can exceed the cap.
@@ -38,6 +38,8 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(60);
 const DETACH: Duration = Duration::from_secs(2);
 /// Attempts after which a run with an end gives up; a service never does.
 pub(crate) const ATTEMPTS_OF_A_RUN: u32 = 10;
+/// Confirmed gaps after which the hub is known to have some (compaction leaves them), and each costs no new link any more.
+const USUAL_GAPS: u32 = 16;
 /// A checkpoint beyond the newest event is looked at so often before it is refused: the service's figures may lag
 /// behind.
 const SECOND_LOOKS: u32 = 3;
@@ -60,6 +62,8 @@ pub(crate) struct Poller {
     charge: Option<Charge>,
     failures: u32,
     opened: bool,
+    /// Gaps that were there again on a link of their own.
+    confirmed_gaps: u32,
 }
 
 struct Link {
@@ -115,6 +119,7 @@ impl Poller {
             charge: None,
             failures: 0,
             opened: false,
+            confirmed_gaps: 0,
         }
     }
 
@@ -208,7 +213,8 @@ impl Poller {
             // An empty partition has no first event; what is missing before the next one shows when that comes.
             let first = info.beginning_sequence_number;
             if let Some(last) = self.last.filter(|last| !info.is_empty && last.saturating_add(1) < first) {
-                self.missing(last.saturating_add(1), first - 1, first.abs_diff(last.saturating_add(1)))?;
+                let gap = Gap { behind: 0, first: last.saturating_add(1), last: first - 1 };
+                self.missing(&gap, first.abs_diff(gap.first))?;
                 self.last = Some(first - 1);
             }
             return Ok(());
@@ -346,15 +352,42 @@ impl Poller {
             let (after, replayed) = (self.last, found.replayed);
             tracing::warn!(seat = %self.seat, after, "the new link sent {replayed} known events again; skipped");
         }
-        let gone = found.gap.map_or(Ok(()), |gap| self.missing(gap.first, gap.last, found.missing));
-        if let (Err(_), Some(gap)) = (&gone, found.gap) {
+        let doubt = match &found.gap {
+            Some(gap) => self.take_to_gap(from, fresh, gap, found.missing)?,
+            None => {
+                self.taken(from);
+                None
+            }
+        };
+        let back = |number| format!("the link stepped back to sequence number {number}; it is replaced");
+        Ok(match doubt.or(found.back.map(back)) {
+            Some(detail) => Err(SourceError { kind: SourceErrorKind::Transient, detail }),
+            None => Ok(()),
+        })
+    }
+
+    /// Takes what is certain of events with a gap. What a link leaves out may be the link's doing; what the next one leaves out as
+    /// well is gone. So a gap is believed at the beginning of a link, and elsewhere ends it: the answer says how.
+    fn take_to_gap(&mut self, from: usize, fresh: bool, gap: &Gap, missing: u64) -> Result<Option<String>, Halt> {
+        let mut doubtful = Some(*gap);
+        let mut gone = Ok(());
+        if self.confirmed_gaps >= USUAL_GAPS {
+            doubtful = None;
+            gone = self.missing(gap, missing);
+        } else if fresh && gap.behind == 0 {
+            self.confirmed_gaps += 1;
+            gone = self.missing(gap, gap.last.abs_diff(gap.first) + 1);
+            doubtful = sequence::examine(self.cutter.tail(from), Some(gap.last), false).gap;
+        }
+        if gone.is_err() {
             self.cutter.remove(from + gap.behind..);
+        } else if let Some(doubtful) = doubtful {
+            self.cutter.remove(from + doubtful.behind..);
         }
         self.taken(from);
         gone?;
-        Ok(found.back.map_or(Ok(()), |number| {
-            let detail = format!("the link stepped back to sequence number {number}; it is replaced");
-            Err(SourceError { kind: SourceErrorKind::Transient, detail })
+        Ok(doubtful.map(|Gap { first, last, .. }| {
+            format!("the link left out sequence numbers {first} to {last}; they are asked for again")
         }))
     }
 
@@ -386,7 +419,8 @@ impl Poller {
     }
 
     /// Events are not there any more: says so, and goes on or stops, as the policy is.
-    fn missing(&self, first: SequenceNumber, last: SequenceNumber, count: u64) -> Result<(), Halt> {
+    fn missing(&self, gap: &Gap, count: u64) -> Result<(), Halt> {
+        let Gap { first, last, .. } = *gap;
         if self.options.missing == MissingEvents::Stop {
             return Err(Halt::Failed(Cause::Missing { first, last }));
         }

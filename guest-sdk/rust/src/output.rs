@@ -63,7 +63,7 @@ impl Output {
         self
     }
 
-    /// Makes its id of a key of the guest's own, such as a window's bounds: `hub/partition/key`.
+    /// Makes its id of a key of the guest's own, such as a window's bounds: `hub/partition/key/…`.
     #[must_use]
     pub fn from_key(mut self, key: impl Into<String>) -> Self {
         self.origin = Some(Origin::Key(key.into()));

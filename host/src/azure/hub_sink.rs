@@ -237,10 +237,9 @@ impl Shared {
         let Understood { meaning, words } = understand(error);
         let said = format!("event hub `{}`: {doing}: {words}", self.event_hub);
         match meaning {
-            Meaning::Passing | Meaning::Stolen => SinkError::Transient(said),
-            Meaning::Unauthorized | Meaning::NotFound | Meaning::Invalid | Meaning::TooLarge => {
-                SinkError::Permanent(said)
-            }
+            // Credentials may be refreshed, roles granted: tried as often as the policy says, loudly.
+            Meaning::Passing | Meaning::Stolen | Meaning::Unauthorized => SinkError::Transient(said),
+            Meaning::NotFound | Meaning::Invalid | Meaning::TooLarge => SinkError::Permanent(said),
         }
     }
 }

@@ -109,10 +109,11 @@ Everything is checked before anything runs, and every mistake is reported at onc
 const TAIL: &str = "
 ## How much memory a host needs
 
-- `[host] memory` caps the events that the host itself holds: gathered, with a module, or waiting for an output.
+- `[host] memory` caps what the host itself holds: events gathered, with a module, or waiting for an output, and what modules made of
+  them. Nothing more is read while it is used up; what is in hand by then is still finished, and may emit up to `limits.output-bytes` a call.
 - What the client has prefetched comes on top, up to `prefetch` events per partition. With 300 events of 1 KiB and 32 partitions that
   is about 10 MiB; with events of 1 MiB it would be 9 GiB: lower `prefetch` for large events.
 - Each partition has an instance of its module, which takes what it uses, up to `limits.memory`.
 
-An upper bound is `memory` + partitions × (`prefetch` × event size + `limits.memory`).
+An upper bound is `memory` + partitions × (1.5 × `prefetch` × event size + 3 × `limits.output-bytes` + `limits.memory`).
 ";

@@ -283,7 +283,7 @@ pub(crate) static PROCESSOR: Section = Section {
             "{ enqueued-time = \"2026-01-01T00:00:00Z\" }",
             "Where a partition without a checkpoint begins: `\"earliest\"`, `\"latest\"`, `{ sequence-number = 42 }` (that event is the \
              first) or `{ enqueued-time = \"…\" }`. Once there is a checkpoint, it wins. What `\"latest\"` comes to is written as the \
-             first checkpoint before anything is read.",
+             first checkpoint before anything is read. Partitions that are added while a host runs are read from their first event.",
         ),
         key(
             "max-partitions",

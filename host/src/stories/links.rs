@@ -49,6 +49,26 @@ async fn a_step_back_ends_the_link() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_link_leaves_out_is_asked_for_again() {
+    let snapshot = sees_each_once(&[Fault::LoseAfter(25), Fault::LoseAfter(7)]).await;
+    assert_eq!((snapshot.reattached, snapshot.missing), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_with_many_gaps_is_read_without_a_new_link_for_each() {
+    let world = World::new(1);
+    for n in 0..100 {
+        world.hub.push_event("0", crate::testing::event(3 * n, "compacted"));
+    }
+    let guest = TestGuest::new(|call| done(call.batch));
+    let host = world.start(&guest);
+    until("all is read", || world.store.checkpoint("0") == Some(297)).await;
+    let partition = host.partition(0);
+    assert_eq!((partition.missing, partition.reattached), (198, 17));
+    assert!(host.stop().await.is_success());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stalled_link_is_replaced() {
     let snapshot = sees_each_once(&[Fault::StallAfter(25), Fault::StallAfter(0)]).await;
     assert_eq!(snapshot.reattached, 2);

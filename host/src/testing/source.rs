@@ -52,6 +52,8 @@ pub enum Fault {
     StallAfter(usize),
     /// The next link begins so many events earlier than asked.
     Replay(usize),
+    /// The next link delivers so many events, and leaves out the one after them.
+    LoseAfter(usize),
     /// The next link delivers so many events, then steps back to the partition's first.
     StepBackAfter(usize),
 }
@@ -239,7 +241,14 @@ impl Receiver {
                 self.next = i64::MIN;
                 max
             }
-            Some(Fault::EndAfter(n, _) | Fault::StallAfter(n) | Fault::StepBackAfter(n)) => max.min(n - self.delivered),
+            Some(Fault::LoseAfter(n)) if self.delivered >= n => {
+                self.fault = None;
+                self.next += 1;
+                max
+            }
+            Some(Fault::EndAfter(n, _) | Fault::LoseAfter(n) | Fault::StallAfter(n) | Fault::StepBackAfter(n)) => {
+                max.min(n - self.delivered)
+            }
             _ => max,
         };
         let partitions = self.hub.partitions_mut();

@@ -18,6 +18,8 @@ use crate::model::PartitionId;
 const LOG_LINES: u32 = 1000;
 /// Bytes of one log line's message, and of all its fields.
 const LOG_BYTES: usize = 4 << 10;
+/// Properties that a guest may select by name: the host looks for each in every event, on the guest's thread but not on its time.
+const PROPERTY_KEYS: usize = 64;
 /// Handles (streams, pollables) that a guest may hold.
 const RESOURCES: usize = 1000;
 
@@ -172,7 +174,12 @@ impl Mask {
                 "properties" => mask.properties = Properties::All,
                 _ => match (field.strip_prefix("property:"), &mut mask.properties) {
                     (Some(_), Properties::All) => {}
-                    (Some(key), Properties::Named(keys)) => keys.push(key.to_owned()),
+                    (Some(key), Properties::Named(keys)) if keys.len() < PROPERTY_KEYS => {
+                        if !keys.iter().any(|known| known == key) {
+                            keys.push(key.to_owned());
+                        }
+                    }
+                    (Some(_), Properties::Named(_)) => unknown.push(field),
                     (None, _) => unknown.push(field),
                 },
             }

@@ -149,5 +149,7 @@ async fn what_needs_a_person_is_permanent() {
     soon(one.publish(&[plain()])).await.unwrap();
     assert_eq!(stored(&emulator).await[1].len(), 1);
     emulator.namespace().inject(&Fault::new(Action::Refuse, Moment::Token).times(None));
-    permanent(&sink(&emulator), plain(), HUB).await;
+    // What a person may mend while it is tried again.
+    let error = soon(sink(&emulator).publish(&[plain()])).await.unwrap_err();
+    assert!(matches!(&error, SinkError::Transient(text) if text.contains(HUB)), "{error}");
 }
