@@ -1,4 +1,7 @@
-//! Our engine against fe2o3-amqp, in both directions, over an in-memory pipe.
+//! Our engine against one that is not ours, in both directions, over an in-memory pipe: fe2o3-amqp's client against our
+//! server (`their_client_and_our_server`), and our client against fe2o3-amqp's acceptor (`our_client_and_their_acceptor`).
+//!
+//! rhea and qpid-proton, in `tests/clients/`, add two more engines to the first direction only: they drive the namespace.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::collections::VecDeque;

@@ -39,7 +39,7 @@ impl Default for EmulatorConfig {
     }
 }
 
-/// A hub as the command line names it: `name:partitions`.
+/// A hub as the command line names it: `flights:4`, or `flights` for one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubSpec {
     /// Its name.
@@ -50,7 +50,7 @@ pub struct HubSpec {
 
 /// The text is not a hub.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{0:?} does not name a hub: write name:partitions, for example flights:4")]
+#[error("{0:?} does not name a hub: write NAME:PARTITIONS, such as flights:4, or NAME for one partition")]
 pub struct BadHubSpec(String);
 
 impl FromStr for HubSpec {
@@ -192,4 +192,21 @@ impl Drop for Emulator {
 
 fn listen_error(address: &str, source: io::Error) -> EmulatorError {
     EmulatorError::Listen { address: address.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_hub_is_a_name_and_a_number_of_partitions_or_a_name_for_one() {
+        let parsed = |text: &str| text.parse::<HubSpec>().map(|hub| (hub.name, hub.partitions));
+        assert_eq!(parsed("flights:4").unwrap(), ("flights".to_owned(), 4));
+        assert_eq!(parsed("flights").unwrap(), ("flights".to_owned(), 1));
+        for wrong in ["", ":", ":4", "flights:", "flights:0", "flights:-1", "flights:four"] {
+            let error = parsed(wrong).unwrap_err().to_string();
+            assert!(error.contains("NAME:PARTITIONS, such as flights:4, or NAME for one partition"), "{error}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -128,6 +129,7 @@ fn retention_by_size_drops_the_oldest_events_and_keeps_counting() {
 #[test]
 fn what_was_acknowledged_survives_sigkill() {
     const CHILD: &str = "WEIR_TEST_JOURNAL";
+    const ENOUGH: usize = 2000;
     if let Some(directory) = std::env::var_os(CHILD) {
         let namespace = open(Path::new(&directory));
         namespace.create_hub("h", 1, Groups::Any).unwrap();
@@ -149,12 +151,14 @@ fn what_was_acknowledged_survives_sigkill() {
         if let Some(next) = line.unwrap().strip_prefix("acknowledged ") {
             acknowledged = next.parse().unwrap_or(acknowledged);
         }
-        if acknowledged >= 2000 {
+        if acknowledged >= ENOUGH {
             child.kill().unwrap();
             break;
         }
     }
-    child.wait().unwrap();
+    let ended = child.wait().unwrap();
+    assert!(acknowledged >= ENOUGH, "the child ended by itself ({ended}) after {acknowledged} events");
+    assert_eq!(ended.signal(), Some(9), "killed in the middle: {ended}");
     let namespace = open(directory.path());
     let kept = events(&namespace, "h", "0").len();
     assert!(kept >= acknowledged && kept.is_multiple_of(2), "{kept} kept, {acknowledged} acknowledged");

@@ -137,6 +137,18 @@ impl Connection {
         self.output.has_remaining()
     }
 
+    /// How many bytes wait to be written.
+    #[must_use]
+    pub fn output_bytes(&self) -> usize {
+        self.output.remaining()
+    }
+
+    /// How many links there are: asked for, attached, or detached on one side only.
+    #[must_use]
+    pub fn link_count(&self) -> usize {
+        self.links.len()
+    }
+
     /// Whether the connection is over: write what is left, then close the socket. Reading more is of no use.
     #[must_use]
     pub fn is_finished(&self) -> bool {

@@ -49,6 +49,10 @@ impl<T> Table<T> {
         Self { slots: Vec::new(), free: Vec::new() }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     pub(crate) fn insert<I: Id>(&mut self, value: T) -> I {
         if let Some(index) = self.free.pop()
             && let Some(slot) = self.slots.get_mut(index as usize)

@@ -3,6 +3,7 @@
 mod address;
 mod errors;
 mod ingest;
+mod limits;
 mod metric;
 mod peer;
 mod receivers;

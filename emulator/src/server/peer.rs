@@ -13,17 +13,11 @@ use super::address::Node;
 use super::receivers::Receiver;
 use super::requests::{Reply, Service};
 use super::senders::{Sender, Sent};
-use super::{MAX_MESSAGE_BYTES, errors};
+use super::{MAX_MESSAGE_BYTES, errors, limits};
 use crate::connections::{Client, Command};
 use crate::faults::{Action, Moment, Scope, Strike, Target};
 use crate::model::Wake;
 use crate::namespace::Namespace;
-
-/// Output that may wait for the socket before no more events are pushed.
-pub(super) const OUTPUT_BYTES: usize = 256 << 10;
-
-/// Bytes of a client's sends that may wait for the journal before nothing more is read from it.
-const SENDS_BYTES: usize = 8 << 20;
 
 /// How long a client may take to read what is left for it after the end.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -37,12 +31,16 @@ pub(super) struct Peer {
     pub(super) wake: Arc<dyn Wake>,
     pub(super) engine: Connection,
     pub(super) links: HashMap<LinkId, Link>,
-    /// Receivers with something to push, in turn.
+    /// Receivers with something to push, in turn, each once.
     pub(super) pushable: VecDeque<LinkId>,
     /// Sends that wait for the journal, by number.
     pub(super) sends: HashMap<u64, Sent>,
     pub(super) sends_bytes: usize,
+    /// Replies that wait for credit, on all links.
+    pub(super) replies_bytes: usize,
     timers: BTreeMap<(Instant, u64), Due>,
+    /// What the timers hold back.
+    pub(super) held_bytes: usize,
     stall: Option<(u64, Option<Instant>)>,
     reset: bool,
     finished: Option<Instant>,
@@ -94,7 +92,9 @@ impl Peer {
             pushable: VecDeque::new(),
             sends: HashMap::new(),
             sends_bytes: 0,
+            replies_bytes: 0,
             timers: BTreeMap::new(),
+            held_bytes: 0,
             stall: None,
             reset: false,
             finished: None,
@@ -118,7 +118,7 @@ impl Peer {
     }
 
     pub(super) fn wants_input(&self) -> bool {
-        !self.engine.is_finished() && self.stall.is_none() && self.sends_bytes < SENDS_BYTES
+        !self.engine.is_finished() && self.stall.is_none() && !self.is_full()
     }
 
     pub(super) fn is_reset(&self) -> bool {
@@ -150,24 +150,32 @@ impl Peer {
         if self.engine.next_deadline().is_some_and(|at| at <= now) {
             self.engine.on_deadline(now);
         }
-        while let Some(event) = self.engine.next_event() {
-            self.on_event(event, now);
-        }
+        self.react(now);
         // Sends in memory are done by now.
         self.take_mail(now);
         while let Some(entry) = self.timers.first_entry().filter(|entry| entry.key().0 <= now) {
-            match entry.remove() {
-                Due::Push(link) => self.pushable.push_back(link),
+            let due = entry.remove();
+            self.held_bytes -= due.cost();
+            match due {
+                Due::Push(link) => self.push_soon(link),
                 Due::Settle(sent, state) => self.settle(&sent, state),
                 Due::Reply(link, message) => self.reply(link, message),
             }
         }
         self.push_events(now);
-        while let Some(event) = self.engine.next_event() {
-            self.on_event(event, now);
-        }
+        self.react(now);
         if self.engine.is_finished() {
             self.finished.get_or_insert(now);
+        }
+    }
+
+    /// Takes what came in, up to where the client has to wait. What is left over has its turn when there is room again;
+    /// nothing is read on top of it.
+    fn react(&mut self, now: Instant) {
+        while (self.engine.is_finished() || !self.is_full())
+            && let Some(event) = self.engine.next_event()
+        {
+            self.on_event(event, now);
         }
     }
 
@@ -219,6 +227,9 @@ impl Peer {
     }
 
     fn attach(&mut self, session: SessionId, link: LinkId, attach: Attach, now: Instant) {
+        if let Some(error) = limits::too_many_links(self.engine.link_count(), &attach) {
+            return self.close(error);
+        }
         let request = Request { session, link, number: self.namespace.next_id(), attach };
         let node = request.address().and_then(Node::parse);
         let outcome = match (request.attach.role, node) {
@@ -265,12 +276,19 @@ impl Peer {
     }
 
     /// The link is no more: nobody waits for events, owns a partition or is listed on its behalf.
-    fn forget(&mut self, link: LinkId) {
-        let Some(link) = self.links.remove(&link) else { return };
+    fn forget(&mut self, id: LinkId) {
+        let Some(link) = self.links.remove(&id) else { return };
         self.client.detached(link.number);
-        if let Kind::Receiver(receiver) = link.kind {
-            receiver.partition.stop_waiting(&self.wake, link.number);
-            receiver.partition.with_readers(|readers| readers.leave(self.client.id, link.number));
+        match link.kind {
+            Kind::Receiver(receiver) => {
+                if receiver.queued {
+                    self.pushable.retain(|queued| *queued != id);
+                }
+                receiver.partition.stop_waiting(&self.wake, link.number);
+                receiver.partition.with_readers(|readers| readers.leave(self.client.id, link.number));
+            }
+            Kind::Replies(reply) => self.replies_bytes -= reply.waiting_bytes(),
+            Kind::Sender(_) | Kind::Requests(_) => {}
         }
     }
 
@@ -278,9 +296,11 @@ impl Peer {
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         links.into_iter().for_each(|link| self.forget(link));
         self.timers.clear();
+        self.held_bytes = 0;
     }
 
     pub(super) fn later(&mut self, at: Instant, due: Due) {
+        self.held_bytes += due.cost();
         self.timers.insert((at, self.namespace.next_id()), due);
     }
 

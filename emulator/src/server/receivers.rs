@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
-use bytes::Buf;
 use weir_amqp::engine::{LinkFlow, LinkId, SendError, SendOptions};
 use weir_amqp::performative::{AmqpError, Attach, SenderSettleMode, condition};
 use weir_amqp::wire::Value;
 
-use super::peer::{Due, Kind, OUTPUT_BYTES, Peer, Request, done};
+use super::limits::{OUTPUT_BYTES, TURN_BYTES};
+use super::peer::{Due, Kind, Peer, Request, done};
 use super::{errors, metric};
 use crate::faults::{Action, Moment, Role, Scope, Strike};
 use crate::model::{Hub, Partition, ReaderRefused, Run, StartPosition, now_ms};
@@ -36,6 +36,8 @@ pub(super) struct Receiver {
     waiting: bool,
     /// The client wants its credit back when nothing is left to push.
     drain: bool,
+    /// It is among those with something to push.
+    pub(super) queued: bool,
     hold: Hold,
 }
 
@@ -113,6 +115,7 @@ impl Peer {
             metric,
             waiting: false,
             drain: false,
+            queued: false,
             hold: Hold::None,
         };
         self.accept(&request, answer, Kind::Receiver(Box::new(receiver)));
@@ -129,7 +132,7 @@ impl Peer {
         match self.links.get_mut(&flow.link).map(|link| &mut link.kind) {
             Some(Kind::Receiver(receiver)) => {
                 receiver.drain = flow.drain;
-                self.pushable.push_back(flow.link);
+                self.push_soon(flow.link);
             }
             Some(Kind::Replies(_)) => self.send_replies(flow.link),
             _ => {}
@@ -141,6 +144,15 @@ impl Peer {
         let Some(id) = self.by_number(number) else { return };
         if let Some(Kind::Receiver(receiver)) = self.links.get_mut(&id).map(|link| &mut link.kind) {
             receiver.waiting = false;
+            self.push_soon(id);
+        }
+    }
+
+    /// Lets the receiver have its turn, unless it waits for one already: flows come as often as the client likes.
+    pub(super) fn push_soon(&mut self, id: LinkId) {
+        if let Some(Kind::Receiver(receiver)) = self.links.get_mut(&id).map(|link| &mut link.kind)
+            && !std::mem::replace(&mut receiver.queued, true)
+        {
             self.pushable.push_back(id);
         }
     }
@@ -148,10 +160,10 @@ impl Peer {
     /// Pushes events to the receivers in turn, until all wait for events or credit, or enough waits for the socket.
     pub(super) fn push_events(&mut self, now: Instant) {
         let mut runs = Vec::new();
-        while self.engine.output().remaining() < OUTPUT_BYTES {
+        while self.engine.output_bytes() < OUTPUT_BYTES {
             let Some(link) = self.pushable.pop_front() else { return };
             if self.push_turn(link, &mut runs, now) {
-                self.pushable.push_back(link);
+                self.push_soon(link);
             }
             runs.clear();
         }
@@ -162,6 +174,7 @@ impl Peer {
         let Some(link) = self.links.get_mut(&id) else { return false };
         let number = link.number;
         let Kind::Receiver(receiver) = &mut link.kind else { return false };
+        receiver.queued = false;
         if matches!(receiver.hold, Hold::Until(until) if now < until) {
             return false;
         }
@@ -202,6 +215,9 @@ impl Peer {
                 };
                 if self.engine.sendable(id) == 0 {
                     return false;
+                }
+                if self.engine.output_bytes() >= TURN_BYTES {
+                    return true;
                 }
                 let (passed, strike) = self.namespace.faults().strike_within(Moment::Delivery, &receiver.scope, 1, now);
                 if let Some(Strike { action: Action::Delay, delay, .. }) = strike {
@@ -246,6 +262,9 @@ fn push(
     });
     for run in runs {
         for index in run.from..run.to {
+            if engine.output_bytes() >= TURN_BYTES {
+                return Ok(());
+            }
             let event = run.block.event_bytes(index);
             match &metric {
                 None => engine.send(link, &options, &[event])?,

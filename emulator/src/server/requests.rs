@@ -10,6 +10,7 @@ use weir_amqp::performative::{AmqpError, Attach, DeliveryState, Role as End, con
 use weir_amqp::wire::{Array, DecodeError, Map, Value};
 
 use super::errors;
+use super::limits::{REPLIES_BYTES, cost};
 use super::peer::{Due, Kind, Peer, Request, done};
 use super::receivers::no_partition;
 use crate::faults::{Action, Moment, Scope};
@@ -17,9 +18,6 @@ use crate::model::now_ms;
 
 /// Requests that a client may have under way on a link.
 const CREDIT: u32 = 100;
-
-/// Replies that wait for credit; a client that asks on without reading loses the link.
-const MAX_WAITING: usize = 200;
 
 /// The service's zero, year 1 of our calendar: the enqueued time of a partition that never had an event.
 const YEAR_1_MS: i64 = -62_135_596_800_000;
@@ -38,6 +36,12 @@ pub(super) struct Reply {
     service: Service,
     address: Option<String>,
     waiting: VecDeque<Bytes>,
+}
+
+impl Reply {
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting.iter().map(|message| cost(message.len())).sum()
+    }
 }
 
 /// What an answer says.
@@ -96,19 +100,23 @@ impl Peer {
         let partition = asked.text("partition").and_then(|id| id.parse().ok());
         let scope = Scope { hub, partition, connection: self.client.id, ..Scope::default() };
         let strike = self.strikes(moment, &scope, now);
+        if let Some(strike) = strike
+            && !matches!(strike.action, Action::Busy | Action::Refuse | Action::Delay)
+        {
+            return self.strike(strike, Some(delivery.link), now);
+        }
+        let Some(link) = self.reply_link(service, asked.reply_to.as_deref()) else {
+            tracing::debug!(connection = self.client.id, ?service, reply_to = ?asked.reply_to, "nobody reads the answer");
+            return;
+        };
         let answer = match strike {
             Some(strike) if strike.action == Action::Busy => Answer::refused(503, &errors::of_strike(&strike)),
             Some(strike) if strike.action == Action::Refuse => Answer::refused(401, &errors::of_strike(&strike)),
-            Some(strike) if strike.action != Action::Delay => return self.strike(strike, Some(delivery.link), now),
             _ => match service {
                 // Any token will do: this namespace guards nothing.
                 Service::Cbs => Answer::new(202, "Accepted"),
                 Service::Management => self.properties(&asked),
             },
-        };
-        let Some(link) = self.reply_link(service, asked.reply_to.as_deref()) else {
-            tracing::debug!(connection = self.client.id, ?service, reply_to = ?asked.reply_to, "nobody reads the answer");
-            return;
         };
         let message = answer.encode(&asked);
         match strike {
@@ -138,10 +146,11 @@ impl Peer {
 
     pub(super) fn reply(&mut self, link: LinkId, message: Bytes) {
         let Some(Kind::Replies(reply)) = self.links.get_mut(&link).map(|link| &mut link.kind) else { return };
-        if reply.waiting.len() >= MAX_WAITING {
-            let text = format!("{MAX_WAITING} replies wait for credit on this link");
+        if self.replies_bytes >= REPLIES_BYTES {
+            let text = format!("more than {REPLIES_BYTES} bytes of replies wait for credit on this connection");
             return self.detach(link, AmqpError::new(condition::RESOURCE_LIMIT_EXCEEDED, text));
         }
+        self.replies_bytes += cost(message.len());
         reply.waiting.push_back(message);
         self.send_replies(link);
     }
@@ -152,6 +161,7 @@ impl Peer {
         while self.engine.sendable(link) > 0
             && let Some(message) = reply.waiting.pop_front()
         {
+            self.replies_bytes -= cost(message.len());
             done(self.engine.send(link, &SendOptions::settled(), &[message]));
         }
     }

@@ -11,9 +11,9 @@ use weir_amqp::performative::{AmqpError, Attach, DeliveryState, Role as End, con
 
 use super::peer::{Due, Kind, Peer, Request, done};
 use super::receivers::no_partition;
-use super::{MAX_MESSAGE_BYTES, errors, ingest};
+use super::{MAX_MESSAGE_BYTES, errors, ingest, limits};
 use crate::faults::{Action, Moment, Role, Scope, Strike};
-use crate::model::{Hub, Partition};
+use crate::model::{Hub, Incoming, Partition};
 use crate::store::StoreError;
 
 /// Transfers that a client may have under way on a link.
@@ -38,6 +38,7 @@ pub(super) struct Sent {
     session: SessionId,
     delivery: u32,
     settled: bool,
+    /// What it costs while it waits for the journal.
     bytes: usize,
     strike: Option<Strike>,
 }
@@ -138,6 +139,7 @@ impl Peer {
             }
             _ => {}
         }
+        sent.bytes = limits::cost(sent.bytes) + events.len() * size_of::<Incoming>();
         let number = self.namespace.next_id();
         self.sends_bytes += sent.bytes;
         self.sends.insert(number, sent);

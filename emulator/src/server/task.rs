@@ -46,7 +46,9 @@ async fn drive(stream: &TcpStream, peer: &mut Peer, client: &Client, stop: &Canc
         if peer.is_reset() || peer.is_finished() {
             return Ok(());
         }
-        let interest = match (peer.wants_input(), peer.has_output()) {
+        // Decided here, behind the turn: a write below makes room, but what was read before comes first.
+        let input = peer.wants_input();
+        let interest = match (input, peer.has_output()) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
             (true, false) => Some(Interest::READABLE),
             (false, true) => Some(Interest::WRITABLE),
@@ -59,7 +61,7 @@ async fn drive(stream: &TcpStream, peer: &mut Peer, client: &Client, stop: &Canc
                 if ready.is_writable() && peer.has_output() {
                     write(stream, peer)?;
                 }
-                if ready.is_readable() && peer.wants_input() {
+                if ready.is_readable() && input {
                     read(stream, peer, &mut buffer)?;
                 }
             }

@@ -116,6 +116,12 @@ impl Client {
         timeout(Duration::from_millis(300), step(&mut self.stream, &mut self.engine, &mut self.events)).await.is_err()
     }
 
+    /// The socket, for what no engine would say. All that the engine said is written.
+    pub(crate) async fn into_stream(mut self) -> TcpStream {
+        self.raw(&[]).await;
+        self.stream
+    }
+
     /// Sends bytes past the engine.
     pub(crate) async fn raw(&mut self, bytes: &[u8]) {
         while self.engine.has_output() {

@@ -81,11 +81,19 @@ async fn a_stalled_connection_is_silent_until_the_fault_is_lifted() {
     assert!(client.is_silent().await);
     emulator.namespace().lift(fault.id);
     client.delivery(link).await;
+    emulator.shutdown().await;
+}
 
-    // With a time, it ends by itself.
-    emulator.namespace().inject(&Fault::new(Action::Stall, Moment::Now).lasting(Duration::from_millis(400)));
+#[tokio::test]
+async fn a_stall_with_a_time_ends_by_itself() {
+    let emulator = namespace().await;
+    let mut client = Client::connect(emulator.address()).await;
+    let link = client.receiver(0, EARLIEST, 10).await;
     fill(&emulator, 0, 1);
-    assert!(client.is_silent().await);
+    client.delivery(link).await;
+    let fault = Fault::new(Action::Stall, Moment::Now).lasting(Duration::from_millis(50));
+    assert_eq!(emulator.namespace().inject(&fault).struck, 1);
+    fill(&emulator, 0, 1);
     client.delivery(link).await;
     emulator.shutdown().await;
 }

@@ -4,16 +4,18 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use weir_amqp::engine::{
     ClientSasl, CloseReason, Connection, ConnectionConfig, Event, Output, ServerSasl, SessionConfig,
 };
+use weir_amqp::frame::Splitter;
 use weir_amqp::message::MessageParts;
 use weir_amqp::performative::{Attach, DeliveryState};
 
-use crate::client::{Client, EARLIEST};
+use crate::client::{Client, EARLIEST, PATIENCE};
 use crate::{fill, namespace};
 
 /// A transfer on handle 0 whose frames together exceed every limit: unfinished frames of 32 KiB.
@@ -108,6 +110,54 @@ async fn mutated_bytes_end_their_own_connection_only() {
     .unwrap();
     let link = witness.receiver(0, EARLIEST, 1).await;
     witness.delivery(link).await;
+    emulator.shutdown().await;
+}
+
+/// Flows that ask to be answered, while nobody reads: the client has to wait, and nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_waits_alone_and_loses_nothing() {
+    const FLOWS: usize = 400_000;
+    let emulator = namespace().await;
+    let mut deaf = Client::connect(emulator.address()).await;
+    deaf.wait(|event| matches!(event, Event::SessionBegun { .. }).then_some(())).await;
+    let (mut answers, mut says) = deaf.into_stream().await.into_split();
+    // A flow of ten fields: ids and windows, nothing of a link, no drain, echo.
+    let flow = [
+        &[0, 0, 0, 26, 2, 0, 0, 0, 0x00, 0x53, 0x13, 0xc0, 13, 10, 0x43, 0x52, 9, 0x43, 0x52, 9][..],
+        &[0x40, 0x40, 0x40, 0x40, 0x42, 0x41],
+    ]
+    .concat();
+    let flood = tokio::spawn(async move {
+        for _ in 0..FLOWS / 1000 {
+            says.write_all(&flow.repeat(1000)).await.unwrap();
+        }
+        says
+    });
+
+    let mut witness = Client::connect(emulator.address()).await;
+    let reader = witness.receiver(1, EARLIEST, 100).await;
+    let sender = witness.attach(Attach::sender("s", "h/Partitions/1")).await;
+    for _ in 0..100 {
+        let state = witness.send(sender, 0, MessageParts::data("x").encode()).await;
+        assert_eq!(state, Some(DeliveryState::Accepted));
+        witness.delivery(reader).await;
+    }
+
+    let mut frames = Splitter::new(64 << 10);
+    let mut answered = 0;
+    let listening = async {
+        while answered < FLOWS {
+            let mut buffer = BytesMut::with_capacity(64 << 10);
+            assert_ne!(answers.read_buf(&mut buffer).await.unwrap(), 0, "{answered} answers, then the end");
+            frames.feed(buffer.freeze());
+            while let Some(frame) = frames.frame().unwrap() {
+                assert!(frame.body.starts_with(&[0x00, 0x53, 0x13]), "a flow, not {frame:?}");
+                answered += 1;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, listening).await.expect("all answers in time");
+    drop(flood.await.unwrap());
     emulator.shutdown().await;
 }
 

@@ -25,8 +25,8 @@ pub(crate) struct EmulatorArgs {
     /// Where AMQP clients connect; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5672")]
     listen: String,
-    /// A hub and its number of partitions; repeat for more
-    #[arg(long = "hub", value_name = "NAME:PARTITIONS", required = true)]
+    /// A hub and its number of partitions (1 if not said); repeat for more
+    #[arg(long = "hub", value_name = "NAME[:PARTITIONS]", required = true)]
     hubs: Vec<HubSpec>,
     /// Keep hubs and events in this directory [default: in memory]
     #[arg(long, value_name = "DIR")]

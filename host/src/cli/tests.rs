@@ -98,8 +98,8 @@ fn wrong_command_lines_are_refused_with_a_hint() {
     for (line, hint) in [
         ("weir checkpoint weir.toml", "'checkpoints'"),
         ("weir run --until-cought-up", "'--until-caught-up'"),
-        ("weir emulator", "--hub <NAME:PARTITIONS>"),
-        ("weir emulator --hub flights:0", "write name:partitions"),
+        ("weir emulator", "--hub <NAME[:PARTITIONS]>"),
+        ("weir emulator --hub flights:0", "write NAME:PARTITIONS, such as flights:4, or NAME for one partition"),
         ("weir emulator --hub a:1 --retention 5", "has no unit"),
         ("weir emulator --hub a:1 --retention-size 5M", "is ambiguous"),
         ("weir dev m.wasm --keep-running", "--events"),
