@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use thiserror::Error;
+use tokio::sync::futures::Notified;
 
 use crate::connections::{Client, Command, ConnectionInfo};
 use crate::faults::{Fault, Faults, Moment, Standing, Strike};
 use crate::model::{Groups, Hub, Incoming, Log, Partition, Retention, lock, now_ms};
-use crate::store::{Appended, HubRecord, Store, StoreError, Writer};
+use crate::store::{Batch, HubRecord, QUEUE_BYTES, Store, StoreError, Writer};
 
 /// Most partitions of a hub, as in the service's premium tier.
 pub const MAX_PARTITIONS: u32 = 1024;
@@ -87,6 +88,11 @@ impl Namespace {
     /// # Errors
     /// The directory is in use, can't be read, or is damaged.
     pub fn in_directory(directory: &Path, retention: Retention) -> Result<Self, NamespaceError> {
+        Self::journalled(directory, retention, QUEUE_BYTES)
+    }
+
+    /// As [`in_directory`](Self::in_directory), with so many bytes that may wait for the journal.
+    pub(crate) fn journalled(directory: &Path, retention: Retention, queue: usize) -> Result<Self, NamespaceError> {
         let store = Store::open(directory)?;
         let mut namespace = Self::in_memory(retention);
         for record in store.hubs()? {
@@ -101,7 +107,7 @@ impl Namespace {
             namespace.write_hubs(|hubs| hubs.insert(name.to_ascii_lowercase(), Arc::new(hub)));
         }
         let start = StoreError::io("can't start the thread that writes to", directory);
-        namespace.writer = Some(Writer::start().map_err(start)?);
+        namespace.writer = Some(Writer::start(queue).map_err(start)?);
         namespace.store = Some(store);
         Ok(namespace)
     }
@@ -169,12 +175,22 @@ impl Namespace {
         Ok(count)
     }
 
-    /// Takes events into a partition and says when they are safe, which in memory is at once.
-    pub(crate) fn append(&self, partition: Arc<Partition>, events: Vec<Incoming>, done: Appended) {
+    /// Takes events into a partition and says when they are safe, which in memory is at once. Gives them back if the
+    /// journal has no room for them now.
+    pub(crate) fn append(&self, batch: Batch) -> Result<(), Batch> {
         match &self.writer {
-            Some(writer) => writer.append(partition, events, done),
-            None => done(partition.append(&events, now_ms())),
+            Some(writer) => writer.append(batch),
+            None => {
+                batch.write();
+                Ok(())
+            }
         }
+    }
+
+    /// Ready once the journal has room; none in memory, where nothing waits. To be asked for before the
+    /// [`append`](Self::append) that may be refused.
+    pub(crate) fn room(&self) -> Option<Notified<'_>> {
+        self.writer.as_ref().map(Writer::room)
     }
 
     /// Takes events into a partition without a client. Blocks while the journal is written.

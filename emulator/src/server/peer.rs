@@ -18,6 +18,7 @@ use crate::connections::{Client, Command};
 use crate::faults::{Action, Moment, Scope, Strike, Target};
 use crate::model::Wake;
 use crate::namespace::Namespace;
+use crate::store::Batch;
 
 /// How long a client may take to read what is left for it after the end.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -36,6 +37,8 @@ pub(super) struct Peer {
     /// Sends that wait for the journal, by number.
     pub(super) sends: HashMap<u64, Sent>,
     pub(super) sends_bytes: usize,
+    /// A send that the journal has no room for. Nothing more is taken from the client before it is handed over.
+    pub(super) parked: Option<Batch>,
     /// Replies that wait for credit, on all links.
     pub(super) replies_bytes: usize,
     timers: BTreeMap<(Instant, u64), Due>,
@@ -92,6 +95,7 @@ impl Peer {
             pushable: VecDeque::new(),
             sends: HashMap::new(),
             sends_bytes: 0,
+            parked: None,
             replies_bytes: 0,
             timers: BTreeMap::new(),
             held_bytes: 0,
@@ -121,6 +125,11 @@ impl Peer {
         !self.engine.is_finished() && self.stall.is_none() && !self.is_full()
     }
 
+    /// Whether the client waits for room in the journal's queue.
+    pub(super) fn is_parked(&self) -> bool {
+        self.parked.is_some()
+    }
+
     pub(super) fn is_reset(&self) -> bool {
         self.reset
     }
@@ -147,6 +156,7 @@ impl Peer {
             Some((_, until)) if until.is_none_or(|until| now < until) => return,
             _ => self.stall = None,
         }
+        self.unpark();
         if self.engine.next_deadline().is_some_and(|at| at <= now) {
             self.engine.on_deadline(now);
         }
@@ -295,6 +305,7 @@ impl Peer {
     fn forget_all(&mut self) {
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         links.into_iter().for_each(|link| self.forget(link));
+        self.parked = None;
         self.timers.clear();
         self.held_bytes = 0;
     }

@@ -14,7 +14,7 @@ use super::receivers::no_partition;
 use super::{MAX_MESSAGE_BYTES, errors, ingest, limits};
 use crate::faults::{Action, Moment, Role, Scope, Strike};
 use crate::model::{Hub, Incoming, Partition};
-use crate::store::StoreError;
+use crate::store::{Batch, StoreError};
 
 /// Transfers that a client may have under way on a link.
 const CREDIT: u32 = 300;
@@ -139,13 +139,23 @@ impl Peer {
             }
             _ => {}
         }
-        sent.bytes = limits::cost(sent.bytes) + events.len() * size_of::<Incoming>();
+        let bytes = limits::cost(sent.bytes) + events.len() * size_of::<Incoming>();
+        sent.bytes = bytes;
         let number = self.namespace.next_id();
-        self.sends_bytes += sent.bytes;
+        self.sends_bytes += bytes;
         self.sends.insert(number, sent);
         let client = Arc::clone(&self.client);
-        self.namespace.append(partition, events, Box::new(move |result| client.appended(number, result)));
+        let done = Box::new(move |result| client.appended(number, result));
+        self.parked = self.namespace.append(Batch { partition, events, bytes, done }).err();
         Ok(())
+    }
+
+    /// Tries again to hand over what the journal had no room for. Nothing else was taken from the client since: its
+    /// events keep their order.
+    pub(super) fn unpark(&mut self) {
+        if let Some(batch) = self.parked.take() {
+            self.parked = self.namespace.append(batch).err();
+        }
     }
 
     /// A send is safe, or failed.

@@ -10,6 +10,7 @@ use bytes::{Buf, BytesMut};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 
 use super::peer::Peer;
@@ -41,7 +42,10 @@ pub(super) async fn serve(stream: TcpStream, address: SocketAddr, namespace: Arc
 async fn drive(stream: &TcpStream, peer: &mut Peer, client: &Client, stop: &CancellationToken) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let mut stopping = false;
+    let namespace = Arc::clone(&peer.namespace);
     loop {
+        // Before the turn, which may find no room: what is made meanwhile counts.
+        let room = namespace.room();
         peer.turn(Instant::now());
         if peer.is_reset() || peer.is_finished() {
             return Ok(());
@@ -67,6 +71,7 @@ async fn drive(stream: &TcpStream, peer: &mut Peer, client: &Client, stop: &Canc
             }
             () = sleep_until(deadline) => {}
             () = client.notified() => {}
+            () = made(room), if peer.is_parked() => {}
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
                 client.tell(Command::Close);
@@ -101,6 +106,13 @@ fn write(stream: &TcpStream, peer: &mut Peer) -> io::Result<()> {
 async fn ready(stream: &TcpStream, interest: Option<Interest>) -> io::Result<tokio::io::Ready> {
     match interest {
         Some(interest) => stream.ready(interest).await,
+        None => pending().await,
+    }
+}
+
+async fn made(room: Option<Notified<'_>>) {
+    match room {
+        Some(room) => room.await,
         None => pending().await,
     }
 }

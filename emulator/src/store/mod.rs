@@ -14,7 +14,7 @@ mod segment;
 mod writer;
 
 pub(crate) use segment::Journal;
-pub(crate) use writer::{Appended, Writer};
+pub(crate) use writer::{Batch, QUEUE_BYTES, Writer};
 
 use std::fs::{self, File, TryLockError};
 use std::io;
