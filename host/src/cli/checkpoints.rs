@@ -15,8 +15,8 @@ use super::wire::scope;
 use super::{print_line, summary};
 use crate::azure::Timeouts;
 use crate::config::{Config, ProcessorConfig};
-use crate::model::{PartitionId, PartitionInfo};
-use crate::seams::{EventSource as _, PartitionRecord};
+use crate::model::{Checkpoint, PartitionId, PartitionInfo};
+use crate::seams::{EventSource as _, Ownership, StoreError};
 
 /// Show per partition the checkpoint, what was last enqueued, and the lag
 #[derive(Debug, Args)]
@@ -27,7 +27,8 @@ Examples:
 
 Works while `weir run` is running. The lag counts events that are enqueued, but not covered by the
 checkpoint. When a namespace can't be reached, the checkpoints are shown without what is enqueued
-there, and the exit code is 1.")]
+there; when a checkpoint can't be read, its partition is shown without it. Both are said, and the
+exit code is 1.")]
 pub(crate) struct CheckpointsArgs {
     /// The configuration
     #[arg(value_name = "WEIR.TOML", default_value = "weir.toml")]
@@ -61,6 +62,8 @@ struct Partition {
     first_retained: Option<i64>,
     last_enqueued: Option<i64>,
     lag: Option<u64>,
+    /// Why its checkpoint can't be used.
+    problem: Option<String>,
 }
 
 pub(crate) async fn checkpoints(args: CheckpointsArgs) -> Result<(), Failure> {
@@ -82,10 +85,11 @@ pub(crate) async fn checkpoints(args: CheckpointsArgs) -> Result<(), Failure> {
 
 async fn progress(stores: &Stores, processor: &ProcessorConfig) -> Result<Progress, Failure> {
     let scope = scope(processor);
-    let listing = stores.look(&scope).list().await.map_err(|error| {
+    let store = stores.look(&scope);
+    let listing = store.list().await.map_err(|error| {
         Failure::failed(format!("can't read the checkpoints of processor `{}`: {error}", processor.name))
     })?;
-    let (infos, problem) = match enqueued(processor).await {
+    let (infos, unreached) = match enqueued(processor).await {
         Ok(infos) => (infos, None),
         Err(why) => (BTreeMap::new(), Some(why)),
     };
@@ -94,13 +98,25 @@ async fn progress(stores: &Stores, processor: &ProcessorConfig) -> Result<Progre
     let mut ids: Vec<_> = infos.keys().chain(records.keys()).cloned().collect();
     ids.sort_by_key(|id| (id.as_str().len(), id.clone()));
     ids.dedup();
-    let partitions = ids.iter().map(|id| partition(id, records.remove(id), infos.get(id))).collect();
+    let mut partitions = vec![];
+    for id in &ids {
+        let (ownership, listed) =
+            records.remove(id).map_or((None, None), |record| (record.ownership, record.checkpoint));
+        // The list leaves out what can't be read; only loading says why.
+        let loaded = match listed {
+            Some(checkpoint) => Ok(Some(checkpoint)),
+            None => store.load(id).await.map(|found| found.map(|(checkpoint, _)| checkpoint)),
+        };
+        partitions.push(partition(id, ownership, loaded, infos.get(id)));
+    }
+    let broken = partitions.iter().filter_map(|p| Some(format!("partition {}: {}", p.partition, p.problem.as_ref()?)));
+    let problems: Vec<_> = unreached.into_iter().chain(broken).collect();
     Ok(Progress {
         processor: processor.name.to_string(),
         namespace: scope.namespace,
         event_hub: scope.event_hub,
         consumer_group: scope.consumer_group,
-        problem,
+        problem: (!problems.is_empty()).then(|| problems.join("\n  ")),
         partitions,
     })
 }
@@ -120,8 +136,16 @@ async fn enqueued(processor: &ProcessorConfig) -> Result<BTreeMap<PartitionId, P
     Ok(infos)
 }
 
-fn partition(id: &PartitionId, record: Option<PartitionRecord>, info: Option<&PartitionInfo>) -> Partition {
-    let (ownership, checkpoint) = record.map_or((None, None), |record| (record.ownership, record.checkpoint));
+fn partition(
+    id: &PartitionId,
+    ownership: Option<Ownership>,
+    loaded: Result<Option<Checkpoint>, StoreError>,
+    info: Option<&PartitionInfo>,
+) -> Partition {
+    let (checkpoint, problem) = match loaded {
+        Ok(checkpoint) => (checkpoint, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
     let done = checkpoint.as_ref().map(|checkpoint| checkpoint.position.sequence_number);
     Partition {
         partition: id.to_string(),
@@ -131,7 +155,8 @@ fn partition(id: &PartitionId, record: Option<PartitionRecord>, info: Option<&Pa
         owner: ownership.and_then(|ownership| Some(ownership.owner?.to_string())),
         first_retained: info.map(|info| info.beginning_sequence_number),
         last_enqueued: info.map(|info| info.last_enqueued_sequence_number),
-        lag: info.map(|info| info.lag(done)),
+        lag: info.filter(|_| problem.is_none()).map(|info| info.lag(done)),
+        problem,
     }
 }
 
@@ -145,7 +170,7 @@ fn table(all: &[Progress]) -> String {
                 progress.processor.clone(),
                 format!("{}/{}", progress.event_hub, progress.consumer_group),
                 partition.partition.clone(),
-                number(partition.checkpoint),
+                if partition.problem.is_some() { "unreadable".into() } else { number(partition.checkpoint) },
                 number(partition.last_enqueued),
                 partition.lag.map_or("-".into(), |lag| lag.to_string()),
                 partition.owner.clone().unwrap_or_else(|| "-".into()),

@@ -15,6 +15,37 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Position, Scope};
 use crate::seams::{Ownership, Part, Presence, StoreError};
 
+/// A record's content, and what is to be said when its file can't be understood.
+pub(super) trait Stored: Serialize + DeserializeOwned {
+    /// What a damaged file means, and what to do.
+    const DAMAGE: &'static str;
+}
+
+/// Why a file gave no record.
+pub(super) enum Unreadable {
+    /// The file system says no.
+    Io(String),
+    /// Not what any Weir wrote, or not in this place.
+    Damaged(String),
+    /// Another Weir's, which may mean more by it than this one can know.
+    OtherVersion(String),
+}
+
+impl Unreadable {
+    pub(super) fn damaged<T: Stored>(path: &Path, what: &str) -> Self {
+        Self::Damaged(format!("{}: {what}. {}", path.display(), T::DAMAGE))
+    }
+}
+
+impl From<Unreadable> for StoreError {
+    fn from(why: Unreadable) -> Self {
+        match why {
+            Unreadable::Io(text) => Self::Determinate(text),
+            Unreadable::Damaged(text) | Unreadable::OtherVersion(text) => Self::Corrupt(text),
+        }
+    }
+}
+
 /// The layout of these files. Raised when an older Weir could misread a newer file.
 const VERSION: u32 = 1;
 
@@ -86,6 +117,19 @@ pub(super) struct PresenceRecord {
     pub(super) revision: u64,
 }
 
+impl Stored for OwnershipRecord {
+    const DAMAGE: &'static str = "It only says who has the partition and is written anew; the partition goes on from its checkpoint, which is a file of its own";
+}
+
+impl Stored for CheckpointRecord {
+    const DAMAGE: &'static str = "Restore the file from a backup, or move it away: its partition then begins at the configured `start`, which \
+                                  processes events again (\"earliest\") or leaves out those that came meanwhile (\"latest\")";
+}
+
+impl Stored for PresenceRecord {
+    const DAMAGE: &'static str = "It only says that a host is there, which the host itself says again";
+}
+
 impl PresenceRecord {
     pub(super) fn new(presence: &Presence, revision: u64) -> Self {
         let Presence { owner, part, capacity, wanted, version } = presence.clone();
@@ -117,9 +161,9 @@ impl CheckpointRecord {
         }
     }
 
-    pub(super) fn checkpoint(&self, path: &Path) -> Result<Checkpoint, StoreError> {
+    pub(super) fn checkpoint(&self, path: &Path) -> Result<Checkpoint, Unreadable> {
         let state = BASE64_STANDARD.decode(&self.state_base64);
-        let state = state.map_err(|e| corrupt(path, &format!("its state is not base64 ({e})")))?;
+        let state = state.map_err(|e| Unreadable::damaged::<Self>(path, &format!("its state is not base64 ({e})")))?;
         let position =
             Position { sequence_number: self.sequence_number, offset: ByteString::from(self.offset.as_str()) };
         Ok(Checkpoint { position, generation: self.generation, state: Bytes::from(state) })
@@ -135,33 +179,26 @@ pub(super) fn encode<T: Serialize>(record: &T) -> Result<(Vec<u8>, ETag), serde_
 }
 
 /// Reads a record's file back; whatever is not exactly what was written is refused.
-pub(super) fn decode<T: Serialize + DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<(T, ETag), StoreError> {
+pub(super) fn decode<T: Stored>(path: &Path, bytes: &[u8]) -> Result<(T, ETag), Unreadable> {
     #[derive(Deserialize)]
     struct Version {
         weir: u32,
     }
-    let damaged = |e: serde_json::Error| corrupt(path, &format!("it is damaged ({e})"));
+    let damaged = |e: serde_json::Error| Unreadable::damaged::<T>(path, &format!("it is damaged ({e})"));
     let Version { weir } = serde_json::from_slice(bytes).map_err(damaged)?;
     if weir != VERSION {
-        let text =
-            format!("its layout has version {weir}, this Weir understands {VERSION}; run the Weir that wrote it");
-        return Err(corrupt(path, &text));
+        return Err(Unreadable::OtherVersion(format!(
+            "{}: its layout has version {weir}, this Weir understands {VERSION}; run the Weir that wrote it",
+            path.display()
+        )));
     }
     let file: File<T> = serde_json::from_slice(bytes).map_err(damaged)?;
     let expected = checksum(&file.record).map_err(damaged)?;
     if expected != file.checksum {
-        return Err(corrupt(path, "its checksum doesn't match its content (edited by hand, or damaged)"));
+        let what = "its checksum doesn't match its content (edited by hand, or damaged)";
+        return Err(Unreadable::damaged::<T>(path, what));
     }
     Ok((file.record, ETag(expected)))
-}
-
-/// A refusal that says how to go on.
-pub(super) fn corrupt(path: &Path, what: &str) -> StoreError {
-    StoreError::Corrupt(format!(
-        "{}: {what}. Restore the file from a backup, or move it away: its partition then begins at the configured `start`, which \
-         processes events again",
-        path.display()
-    ))
 }
 
 fn checksum<T: Serialize>(record: &T) -> Result<String, serde_json::Error> {

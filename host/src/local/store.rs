@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::durable::{create_directories, sync_entry};
-use super::record::{self, CheckpointRecord, HOSTS, OwnershipRecord, PresenceRecord, Subject, segment};
+use super::record::{
+    self, CheckpointRecord, HOSTS, OwnershipRecord, PresenceRecord, Stored, Subject, Unreadable, segment,
+};
 use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Scope, Tenancy};
 use crate::seams::{CheckpointStore, HostRecord, Listing, PartitionRecord, Presence, StoreError, Written};
 
@@ -113,11 +114,11 @@ impl Inner {
         self.directory.join(segment(partition.as_str())).join(R::FILE)
     }
 
-    fn read<R: Record>(&self, partition: &PartitionId) -> Result<Option<(R, ETag)>, StoreError> {
+    fn read<R: Record>(&self, partition: &PartitionId) -> Result<Option<(R, ETag)>, Unreadable> {
         let path = self.path::<R>(partition);
         let Some((found, etag)) = read::<R>(&path)? else { return Ok(None) };
         if *found.subject() != Subject::new(&self.scope, partition) {
-            return Err(record::corrupt(&path, "it belongs to another partition, hub or group"));
+            return Err(Unreadable::damaged::<R>(&path, "it belongs to another partition, hub or group"));
         }
         Ok(Some((found, etag)))
     }
@@ -131,7 +132,13 @@ impl Inner {
     ) -> Result<Written<(ETag, T)>, StoreError> {
         self.writable()?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = self.read::<R>(partition)?;
+        let found = match self.read::<R>(partition) {
+            Err(Unreadable::Damaged(why)) if R::REPLACED_WHEN_DAMAGED => {
+                tracing::warn!("{why}");
+                None
+            }
+            found => found?,
+        };
         if found.as_ref().map(|(_, etag)| etag) != expected {
             return Ok(Written::Conflict);
         }
@@ -199,24 +206,21 @@ impl Inner {
         Ok(Listing { partitions: self.partitions()?, hosts: self.hosts()? })
     }
 
+    /// Nothing that is wrong with one partition's files keeps the others from being listed: a damaged checkpoint is refused when it is
+    /// loaded, a damaged ownership record is replaced when the partition is claimed, and then it is said.
     fn partitions(&self) -> Result<Vec<PartitionRecord>, StoreError> {
         let mut records = Vec::new();
         for path in entries(&self.directory)? {
             if !path.is_dir() || path.ends_with(HOSTS) {
                 continue;
             }
-            let ownership = read::<OwnershipRecord>(&path.join(OwnershipRecord::FILE))?;
-            // A damaged checkpoint stops its own partition, when it is loaded, and not the list of all.
-            let checkpoint = intact(read::<CheckpointRecord>(&path.join(CheckpointRecord::FILE)))?;
-            let id = ownership.as_ref().map(|(o, _)| &o.subject).or(checkpoint.as_ref().map(|(c, _)| &c.subject));
-            let Some(id) = id.map(|s| PartitionId::from(s.partition.as_str())) else { continue };
-            // Read again, now that it is known whose they must be.
+            let Some(id) = partition_of(&path)? else { continue };
+            let checkpoint = self.read::<CheckpointRecord>(&id).and_then(|found| {
+                found.map(|(found, _)| found.checkpoint(&self.path::<CheckpointRecord>(&id))).transpose()
+            });
             records.push(PartitionRecord {
-                ownership: self.read::<OwnershipRecord>(&id)?.map(|(o, etag)| o.ownership(etag)),
-                checkpoint: intact(
-                    self.read::<CheckpointRecord>(&id)
-                        .and_then(|c| c.map(|(c, _)| c.checkpoint(&self.path::<CheckpointRecord>(&id))).transpose()),
-                )?,
+                ownership: intact(self.read::<OwnershipRecord>(&id))?.map(|(found, etag)| found.ownership(etag)),
+                checkpoint: intact(checkpoint)?,
                 partition: id,
             });
         }
@@ -303,13 +307,17 @@ impl CheckpointStore for DirectoryStore {
 }
 
 /// A record of one partition, of which there are two kinds.
-trait Record: Serialize + DeserializeOwned {
+trait Record: Stored {
     const FILE: &'static str;
+    /// Whether a damaged one is as good as none: nothing depends on what it said.
+    const REPLACED_WHEN_DAMAGED: bool;
     fn subject(&self) -> &Subject;
 }
 
 impl Record for OwnershipRecord {
     const FILE: &'static str = "ownership.json";
+    // The lock says who may write here, and the checkpoint carries the generation on.
+    const REPLACED_WHEN_DAMAGED: bool = true;
     fn subject(&self) -> &Subject {
         &self.subject
     }
@@ -317,6 +325,7 @@ impl Record for OwnershipRecord {
 
 impl Record for CheckpointRecord {
     const FILE: &'static str = "checkpoint.json";
+    const REPLACED_WHEN_DAMAGED: bool = false;
     fn subject(&self) -> &Subject {
         &self.subject
     }
@@ -331,22 +340,37 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
     }
 }
 
-fn read<R: Serialize + DeserializeOwned>(path: &Path) -> Result<Option<(R, ETag)>, StoreError> {
+/// Whose a partition's directory is, by its records, and where none can be read by its name. `None`: nobody's.
+fn partition_of(directory: &Path) -> Result<Option<PartitionId>, StoreError> {
+    let (ownership, checkpoint) = (directory.join(OwnershipRecord::FILE), directory.join(CheckpointRecord::FILE));
+    let id = intact(read::<OwnershipRecord>(&ownership))?.map(|(found, _)| found.subject.partition);
+    let id = match id {
+        Some(id) => Some(id),
+        None => intact(read::<CheckpointRecord>(&checkpoint))?.map(|(found, _)| found.subject.partition),
+    };
+    let name = || {
+        let name = directory.file_name()?.to_str()?;
+        ((ownership.exists() || checkpoint.exists()) && segment(name) == name).then(|| name.to_owned())
+    };
+    Ok(id.or_else(name).map(|id| PartitionId::from(&*id)))
+}
+
+fn read<R: Stored>(path: &Path) -> Result<Option<(R, ETag)>, Unreadable> {
     match fs::read(path) {
         Ok(bytes) => record::decode(path, &bytes).map(Some),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(e) => Err(StoreError::Determinate(format!("can't read {}: {e}", path.display()))),
+        Err(e) => Err(Unreadable::Io(format!("can't read {}: {e}", path.display()))),
     }
 }
 
-/// What can be listed of a record: a damaged one counts as absent here, said loudly.
-fn intact<T>(read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+/// What can be understood of a record: here a damaged one counts as absent. Whoever needs it says so.
+fn intact<T>(read: Result<Option<T>, Unreadable>) -> Result<Option<T>, StoreError> {
     match read {
-        Err(StoreError::Corrupt(detail)) => {
-            tracing::warn!("left out of the list: {detail}");
+        Err(Unreadable::Damaged(why) | Unreadable::OtherVersion(why)) => {
+            tracing::debug!("left out: {why}");
             Ok(None)
         }
-        read => read,
+        read => Ok(read?),
     }
 }
 

@@ -87,10 +87,51 @@ async fn damage_is_refused_with_a_way_out() {
         let refused = store.load(&zero).await.unwrap_err();
         let text = refused.to_string();
         assert!(matches!(refused, StoreError::Corrupt(_)), "{text}");
-        assert!(text.contains(why) && text.contains("checkpoint.json") && text.contains("move it away"), "{text}");
+        let remedy = if why == "version 2" { "run the Weir that wrote it" } else { "move it away" };
+        assert!(text.contains(why) && text.contains("checkpoint.json") && text.contains(remedy), "{text}");
         let refused = store.commit(&zero, &checkpoint(8), None).await.unwrap_err();
         assert!(matches!(refused, StoreError::Corrupt(_)), "never overwritten: {refused}");
     }
+}
+
+#[tokio::test]
+async fn a_damaged_ownership_record_is_replaced_by_the_next_claim_and_keeps_nobody_else_waiting() {
+    let root = TempDir::new().unwrap();
+    let (zero, one, owner) = (PartitionId::from("0"), PartitionId::from("1"), OwnerId::from("host-0"));
+    let store = open(&root, "g").unwrap();
+    let Written::Done(tenancy) = store.claim(&zero, &owner, None).await.unwrap() else { panic!("conflict") };
+    store.claim(&one, &owner, None).await.unwrap();
+    store.commit(&zero, &Checkpoint { generation: 4, ..checkpoint(7) }, None).await.unwrap();
+    let path = store.inner.path::<OwnershipRecord>(&zero);
+    let good = fs::read_to_string(&path).unwrap();
+    for bad in
+        ["", "{", &good.replace("host-0", "host-1"), &good.replace("\"partition\": \"0\"", "\"partition\": \"1\"")]
+    {
+        fs::write(&path, bad).unwrap();
+        let listed = store.list().await.unwrap().partitions;
+        assert_eq!(listed.iter().map(|record| &record.partition).collect::<Vec<_>>(), [&zero, &one], "{bad}");
+        assert_eq!(listed[0].ownership, None);
+        assert_eq!(listed[0].checkpoint.as_ref().map(|c| c.position.sequence_number), Some(7), "{bad}");
+        assert_eq!(store.renew(&tenancy).await.unwrap(), Written::Conflict, "no tenancy stands on it");
+        let Written::Done(claimed) = store.claim(&zero, &owner, None).await.unwrap() else { panic!("conflict") };
+        assert_eq!(claimed.generation, 5, "counts on from the checkpoint");
+        assert!(matches!(store.renew(&claimed).await.unwrap(), Written::Done(_)));
+    }
+    fs::write(&path, good.replace("\"weir\": 1", "\"weir\": 2")).unwrap();
+    assert_eq!(store.list().await.unwrap().partitions.len(), 2);
+    let refused = store.claim(&zero, &owner, None).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Corrupt(_)), "a newer Weir's record is not overwritten: {refused}");
+}
+
+#[tokio::test]
+async fn a_partition_of_which_nothing_can_be_read_is_listed_all_the_same() {
+    let root = TempDir::new().unwrap();
+    let zero = PartitionId::from("0");
+    let store = open(&root, "g").unwrap();
+    store.commit(&zero, &checkpoint(7), None).await.unwrap();
+    fs::write(store.inner.path::<CheckpointRecord>(&zero), "").unwrap();
+    let listed = store.list().await.unwrap().partitions;
+    assert_eq!(listed, [PartitionRecord { partition: zero, ownership: None, checkpoint: None }]);
 }
 
 #[tokio::test]
