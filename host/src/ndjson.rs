@@ -24,7 +24,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use bytestring::ByteString;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -102,7 +102,11 @@ pub struct Record {
 
 /// Reads one line. The error says what is wrong with it; the caller knows the file and the line number.
 pub fn parse(line: &[u8]) -> Result<Record, RecordError> {
-    let raw: Raw<'_> = serde_json::from_slice(line).map_err(|e| RecordError(sentence(&e)))?;
+    let raw: Raw<'_> = match serde_json::from_slice(line) {
+        Ok(raw) => raw,
+        Err(_) if !begins_object(line) => return Err(RecordError("it is not a JSON object like {\"body\": …}".into())),
+        Err(error) => return Err(RecordError(no_text(line).unwrap_or_else(|| sentence(&error)))),
+    };
     let body = match (raw.body, raw.body_base64) {
         (Some(_), Some(_)) => return Err(RecordError("both \"body\" and \"body-base64\" are there: keep one".into())),
         (None, None) => return Err(RecordError("it has no body: add \"body\" or \"body-base64\"".into())),
@@ -130,6 +134,20 @@ pub fn parse(line: &[u8]) -> Result<Record, RecordError> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct RecordError(String);
+
+/// Whether a line could be an event at all, and not text of another kind.
+pub(crate) fn begins_object(line: &[u8]) -> bool {
+    line.trim_ascii_start().first() == Some(&b'{')
+}
+
+/// Names the key whose value should be text, which serde doesn't.
+fn no_text(line: &[u8]) -> Option<String> {
+    let keys = ["body-base64", "key", "content-type", "message-id", "correlation-id", "partition"];
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(line).ok()?;
+    let (key, value) =
+        keys.iter().find_map(|key| Some((key, object.get(*key)?)).filter(|(_, v)| !v.is_null() && !v.is_string()))?;
+    Some(format!("{key:?} is not a text but {value}: put it in quotation marks"))
+}
 
 /// serde's message without its "at line 1", which would be wrong in a file of many lines.
 fn sentence(error: &serde_json::Error) -> String {
@@ -255,15 +273,15 @@ struct Raw<'a> {
     properties: OrderedProperties,
     partition: Option<String>,
     #[serde(rename = "sequence-number")]
-    _sequence_number: Option<i64>,
+    _sequence_number: Option<IgnoredAny>,
     #[serde(rename = "offset")]
-    _offset: Option<String>,
+    _offset: Option<IgnoredAny>,
     #[serde(rename = "enqueued-time")]
-    _enqueued_time: Option<String>,
+    _enqueued_time: Option<IgnoredAny>,
     #[serde(rename = "id")]
-    _id: Option<String>,
+    _id: Option<IgnoredAny>,
     #[serde(rename = "output")]
-    _output: Option<String>,
+    _output: Option<IgnoredAny>,
 }
 
 #[derive(Default)]
@@ -400,6 +418,12 @@ mod tests {
     }
 
     #[test]
+    fn what_a_producer_ignores_may_be_anything() {
+        let line = r#"{"body":"x","id":1,"output":null,"sequence-number":"7","offset":{},"enqueued-time":0}"#;
+        assert_eq!(parse(line.as_bytes()).unwrap(), Record { body: "x".into(), ..Record::default() });
+    }
+
+    #[test]
     fn wrong_lines_have_their_sentence() {
         for (line, sentence) in [
             ("{}", "it has no body: add \"body\" or \"body-base64\""),
@@ -408,7 +432,10 @@ mod tests {
             (r#"{"body-base64":"!"}"#, "\"body-base64\" is not base64: Invalid symbol 33, offset 0."),
             (r#"{"body":1,"properties":{"a":[1]}}"#, "property \"a\": a property is null, a boolean"),
             (r#"{"body":1,"properties":{"a":{"uuid":"x"}}}"#, "property \"a\": invalid character: found `x` at 0"),
-            ("UA,1545", "expected value (column 1)"),
+            ("UA,1545", "it is not a JSON object like {\"body\": …}"),
+            ("[1]", "it is not a JSON object"),
+            ("{\"body\":1", "EOF while parsing an object (column 9)"),
+            (r#"{"body":"x","key":1}"#, "\"key\" is not a text but 1: put it in quotation marks"),
             (r#"{"body":"#, "EOF while parsing"),
         ] {
             let error = parse(line.as_bytes()).unwrap_err().to_string();

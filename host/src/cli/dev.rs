@@ -91,7 +91,11 @@ pub(crate) async fn dev(args: DevArgs) -> Result<(), Failure> {
     say(format_args!("the hub {} is at {endpoint} ({})", args.hub, emulator.connection_string(Some(&args.hub))));
     let signals = Signals::listen(|| say("stopping; a second signal stops at once"))?;
     if let Some(file) = &args.events {
-        let reading = Reading { keep_partition: true, ..Reading::default() };
+        let reading = Reading {
+            keep_partition: true,
+            hint: "text goes in as it is with `weir dev` alone and `weir send --lines`",
+            ..Reading::default()
+        };
         let input = Input::open(file).await?;
         let name = input.name.clone();
         let sending = outgoing::send(input, &reading, &namespace, &args.hub);

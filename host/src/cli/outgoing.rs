@@ -28,6 +28,8 @@ pub(crate) struct Reading {
     pub(crate) content_type: Option<String>,
     /// Whether a partition that a line names counts, rather than where a line was received from.
     pub(crate) keep_partition: bool,
+    /// What to do about a line that is no JSON at all.
+    pub(crate) hint: &'static str,
 }
 
 /// An input by name: a file, or `-` for standard input.
@@ -113,7 +115,10 @@ pub(crate) async fn send(
 fn record(line: &[u8], reading: &Reading) -> Result<Record, String> {
     let mut record = match reading.plain {
         true => Record { body: Bytes::copy_from_slice(line), ..Record::default() },
-        false => ndjson::parse(line).map_err(|error| format!("not an event: {error}"))?,
+        false => ndjson::parse(line).map_err(|error| match ndjson::begins_object(line) {
+            true => format!("not an event: {error}"),
+            false => format!("not an event: {error} ({})", reading.hint),
+        })?,
     };
     record.key = record.key.or_else(|| reading.key.clone().map(Into::into));
     record.content_type = record.content_type.or_else(|| reading.content_type.clone().map(Into::into));

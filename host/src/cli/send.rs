@@ -53,6 +53,7 @@ pub(crate) async fn send(args: SendArgs) -> Result<(), Failure> {
         partition: args.partition,
         content_type: args.content_type,
         keep_partition: args.keep_partition,
+        hint: "with --lines each line is a body as it is",
     };
     let input = Input::open(&outgoing::file_or_stdin(args.file.as_ref())).await?;
     hub.address.reach().await.map_err(|why| Failure::failed(format!("{why}; nothing was sent")))?;

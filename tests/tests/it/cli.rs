@@ -181,6 +181,9 @@ fn what_is_sent_is_what_tail_prints_and_can_be_sent_again() {
     let ended = ended.expect_code(1);
     assert!(ended.stderr.contains("standard input, line 2: not an event: unknown field `bdoy`"), "{}", ended.stderr);
     assert!(ended.stderr.contains("what stands before it was sent (1 event), the rest was not"), "{}", ended.stderr);
+    let ended = run_with_input(["send", "--endpoint", &namespace.endpoint, "--hub", "in"], "UA,1545\n").expect_code(1);
+    assert!(ended.stderr.contains("line 1: not an event: it is not a JSON object"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--lines"), "{}", ended.stderr);
     let ended = run(["tail", "--endpoint", &namespace.endpoint, "--hub", "missing"]).expect_code(1);
     assert!(ended.stderr.contains("missing"), "{}", ended.stderr);
     is_for_people(&ended);
@@ -210,6 +213,39 @@ fn a_batch_run_ends_with_everything_checkpointed_and_a_second_one_goes_on_from_t
     let partitions = progress[0]["partitions"].as_array().unwrap();
     assert_eq!(partitions.len(), 3);
     assert!(partitions.iter().all(|partition| partition["lag"] == 0), "{progress}");
+}
+
+#[test]
+fn a_damaged_checkpoint_stops_its_own_partition_and_is_shown() {
+    let namespace = Namespace::start(&["flights:2"]);
+    let directory = TempDir::new().unwrap();
+    let file = configuration(&directory, &namespace, "");
+    namespace.send("flights", &numbered(0..50));
+    run(["run", path(&file), "--until-caught-up"]).expect_code(0);
+    let of = |partition: &str, name: &str| {
+        directory.path().join("checkpoints/localhost/flights/$default").join(partition).join(name)
+    };
+    fs::write(of("0", "checkpoint.json"), "{").unwrap();
+    fs::write(of("1", "ownership.json"), "{").unwrap();
+
+    let shown = run(["checkpoints", path(&file)]).expect_code(1);
+    assert!(shown.stdout.contains("unreadable"), "{}", shown.stdout);
+    assert_eq!(shown.stderr.matches("checkpoint.json").count(), 1, "{}", shown.stderr);
+    assert!(shown.stderr.contains("processor `copies`: partition 0: ") && shown.stderr.contains("move it away"));
+    let shown = run(["checkpoints", path(&file), "--json"]).expect_code(1);
+    let progress: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert!(progress[0]["problem"].as_str().unwrap().contains("checkpoint.json"), "{progress}");
+    let [zero, one] = [0, 1].map(|index| &progress[0]["partitions"][index]);
+    assert!(zero["problem"].is_string() && zero["lag"].is_null(), "{progress}");
+    assert!(one["problem"].is_null() && one["lag"] == 0, "{progress}");
+
+    namespace.send("flights", &numbered(0..50));
+    let ended = run(["run", path(&file), "--until-caught-up"]).expect_code(1);
+    assert_eq!(ended.stderr.matches("ownership.json").count(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("the partition goes on from its checkpoint"), "{}", ended.stderr);
+    let progress: Value =
+        serde_json::from_str(&run(["checkpoints", path(&file), "--json"]).expect_code(1).stdout).unwrap();
+    assert_eq!(progress[0]["partitions"][1]["lag"], 0, "the neighbour went on: {progress}");
 }
 
 #[test]
