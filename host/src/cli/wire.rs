@@ -10,10 +10,12 @@ use std::sync::Arc;
 use super::failure::Failure;
 use super::hub::namespace;
 use super::stores::Stores;
-use crate::azure::{SinkOptions, Timeouts};
+use crate::azure::{Namespace, SinkOptions, Timeouts};
 use crate::batch::BatchLimits;
 use crate::checkpoint::Cadence;
-use crate::config::{BackoffConfig, CheckpointsConfig, Config, HostConfig, ProcessorConfig, SinkConfig, Start};
+use crate::config::{
+    BackoffConfig, CheckpointsConfig, Config, HostConfig, NamespaceConfig, ProcessorConfig, SinkConfig, Start,
+};
 use crate::host::{Host, ProcessorSpec};
 use crate::local::{FileSink, StdoutSink};
 use crate::model::{OwnerId, Scope};
@@ -37,7 +39,7 @@ pub(crate) async fn wire(config: &Config, until_caught_up: bool) -> Result<Wired
     let engine = engine(config.host.guest_threads, cache(&config.host))?;
     let stores = Stores::new(&config.checkpoints).map_err(Failure::failed)?;
     stores.check().await.map_err(Failure::failed)?;
-    let mut wiring = Wiring { config, engine, owner: owner.clone(), stores, files: HashMap::new() };
+    let mut wiring = Wiring { config, engine, owner: owner.clone(), stores, namespaces: vec![], files: HashMap::new() };
     let (mut specs, mut starts, mut broken) = (vec![], vec![], vec![]);
     for processor in &config.processors {
         match wiring.processor(processor).await {
@@ -66,6 +68,8 @@ struct Wiring<'a> {
     engine: Engine,
     owner: OwnerId,
     stores: Stores,
+    /// One for each that is described: every further one would have threads and tokens of its own.
+    namespaces: Vec<(NamespaceConfig, Namespace)>,
     /// Outputs to one file share its sink.
     files: HashMap<PathBuf, Arc<FileSink>>,
 }
@@ -74,7 +78,7 @@ impl Wiring<'_> {
     async fn processor(&mut self, config: &ProcessorConfig) -> Result<(ProcessorSpec, String), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let module = self.engine.load(ModuleSource::File((*config.module).clone())).await.map_err(|e| text(&e))?;
-        let hubs = namespace(&config.namespace).map_err(|e| text(&e))?;
+        let hubs = self.namespace(&config.namespace)?;
         let scope = scope(config);
         // First of what can be in use: a second host is told about the checkpoints, which say who has them.
         let store = self.stores.open(&scope, &self.owner)?;
@@ -115,11 +119,20 @@ impl Wiring<'_> {
         Ok((spec, start))
     }
 
+    fn namespace(&mut self, config: &NamespaceConfig) -> Result<Namespace, String> {
+        if let Some((_, made)) = self.namespaces.iter().find(|(known, _)| known == config) {
+            return Ok(made.clone());
+        }
+        let made = namespace(config).map_err(|error| error.to_string())?;
+        self.namespaces.push((config.clone(), made.clone()));
+        Ok(made)
+    }
+
     fn sink(&mut self, sink: &SinkConfig, processor: &ProcessorConfig) -> Result<Arc<dyn Sink>, String> {
         Ok(match sink {
             SinkConfig::EventHub { namespace: config, event_hub } => {
                 let options = SinkOptions { timeout: processor.publish.timeout, ..SinkOptions::default() };
-                Arc::new(namespace(config).map_err(|e| e.to_string())?.sink(event_hub, options))
+                Arc::new(self.namespace(config)?.sink(event_hub, options))
             }
             SinkConfig::File(path) => match self.files.get(&**path) {
                 Some(sink) => Arc::<FileSink>::clone(sink),

@@ -17,10 +17,25 @@ use super::text::kind_in_words;
 use super::*;
 use crate::options::Fleet;
 
-/// A processor that was read, and its table for the checks that come later. `None` in a place means that it was wrong.
+/// A processor that was read, and its table for the checks that come later.
 pub(super) struct Draft<'a> {
     pub(super) table: Table<'a>,
+    pub(super) known: Known,
+    /// `None`: something in it is wrong.
     pub(super) config: Option<ProcessorConfig>,
+}
+
+/// What of a processor matters to others and to other sections, however wrong the rest of it is. `None`: this was wrong.
+pub(super) struct Known {
+    pub(super) name: Option<Given<String>>,
+    /// Namespace and hub.
+    pub(super) input: Option<(NamespaceConfig, Given<String>)>,
+    pub(super) consumer_group: Option<Given<String>>,
+    pub(super) batch_bytes: Option<u64>,
+    pub(super) memory: Option<u64>,
+    /// Those that are right.
+    pub(super) outputs: BTreeMap<String, SinkConfig>,
+    pub(super) dead_letter: Option<SinkConfig>,
 }
 
 pub(super) fn parse(text: &str, file: &Path, environment: Environment<'_>) -> Result<Config, Vec<Mistake>> {
@@ -46,8 +61,11 @@ pub(super) fn parse(text: &str, file: &Path, environment: Environment<'_>) -> Re
         Some(name) => format!("processor[{name}]"),
         None => format!("processor[#{number}]"),
     });
-    let drafts: Vec<_> =
-        drafts.into_iter().map(|table| Draft { config: processor(&table, outer.as_ref()), table }).collect();
+    let draft = |table| {
+        let (known, config) = processor(&table, outer.as_ref());
+        Draft { table, known, config }
+    };
+    let drafts: Vec<_> = drafts.into_iter().map(draft).collect();
     if drafts.is_empty() && root.is_empty_list("processor") {
         root.note("processor", "is empty; add a [[processor]] section");
     }
@@ -151,7 +169,7 @@ fn namespace(table: &Table<'_>) -> Option<NamespaceConfig> {
     (sound && check::namespace(table, &namespace)).then_some(namespace)
 }
 
-fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> Option<ProcessorConfig> {
+fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> (Known, Option<ProcessorConfig>) {
     let own = table.table("namespace");
     let namespace = match (own.is_present(), outer) {
         (true, _) => namespace(&own),
@@ -178,14 +196,18 @@ fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> Opti
     let prefetch = small(table.count("prefetch"));
     let owner_level = table.count("owner-level");
     let stall_timeout = table.duration("stall-timeout");
-    let batch = batch(&table.table("batch"));
+    let batch_table = table.table("batch");
+    let batch_bytes = batch_table.size("bytes");
+    let batch = batch(&batch_table, batch_bytes);
     let checkpoint = checkpoint(&table.table("checkpoint"));
     let retry_table = table.table("retry");
     let attempts = small(retry_table.count("attempts"));
     let retry = backoff(&retry_table);
     let publish = publish(&table.table("publish"));
     let reconnect = backoff(&table.table("reconnect"));
-    let limits = limits(&table.table("limits"));
+    let limits_table = table.table("limits");
+    let memory = limits_table.size("memory");
+    let limits = limits(&limits_table, memory);
     let config = guest_config(table);
     let outputs: Vec<_> = table
         .named("outputs")
@@ -193,43 +215,55 @@ fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> Opti
         .map(|(output, table)| sink(&table, namespace.as_ref()).map(|sink| (output, sink)))
         .collect();
     let dead_letter = table.has("dead-letter").then(|| sink(&table.table("dead-letter"), namespace.as_ref()));
-    Some(ProcessorConfig {
-        name: name?,
-        module: module?,
-        namespace: namespace?,
-        event_hub: event_hub?,
-        consumer_group: consumer_group?,
-        start: start?,
-        max_partitions,
-        partitions: match assigned {
-            Some(assigned) => Some(assigned?),
-            None => None,
-        },
-        missing: missing?,
-        prefetch: prefetch?,
-        owner_level,
-        stall_timeout: stall_timeout?,
-        batch: batch?,
-        checkpoint: checkpoint?,
-        retry: RetryConfig { attempts: attempts?, backoff: retry? },
-        publish: publish?,
-        reconnect: reconnect?,
-        limits: limits?,
-        config: config?,
-        outputs: outputs.into_iter().collect::<Option<BTreeMap<_, _>>>()?,
-        dead_letter: match dead_letter {
-            Some(sink) => Some(sink?),
-            None => None,
-        },
-    })
+    let known = Known {
+        name: name.clone(),
+        input: namespace.clone().zip(event_hub.clone()),
+        consumer_group: consumer_group.clone(),
+        batch_bytes,
+        memory,
+        outputs: outputs.iter().flatten().cloned().collect(),
+        dead_letter: dead_letter.clone().flatten(),
+    };
+    let config = (|| {
+        Some(ProcessorConfig {
+            name: name?,
+            module: module?,
+            namespace: namespace?,
+            event_hub: event_hub?,
+            consumer_group: consumer_group?,
+            start: start?,
+            max_partitions,
+            partitions: match assigned {
+                Some(assigned) => Some(assigned?),
+                None => None,
+            },
+            missing: missing?,
+            prefetch: prefetch?,
+            owner_level,
+            stall_timeout: stall_timeout?,
+            batch: batch?,
+            checkpoint: checkpoint?,
+            retry: RetryConfig { attempts: attempts?, backoff: retry? },
+            publish: publish?,
+            reconnect: reconnect?,
+            limits: limits?,
+            config: config?,
+            outputs: outputs.into_iter().collect::<Option<BTreeMap<_, _>>>()?,
+            dead_letter: match dead_letter {
+                Some(sink) => Some(sink?),
+                None => None,
+            },
+        })
+    })();
+    (known, config)
 }
 
 fn small(count: Option<i64>) -> Option<u32> {
     count.and_then(|count| u32::try_from(count).ok())
 }
 
-fn batch(table: &Table<'_>) -> Option<BatchConfig> {
-    let (events, bytes, linger) = (table.count("events"), table.size("bytes"), table.duration("linger"));
+fn batch(table: &Table<'_>, bytes: Option<u64>) -> Option<BatchConfig> {
+    let (events, linger) = (table.count("events"), table.duration("linger"));
     Some(BatchConfig { events: usize::try_from(events?).ok()?, bytes: usize::try_from(bytes?).ok()?, linger: linger? })
 }
 
@@ -255,8 +289,8 @@ fn backoff(table: &Table<'_>) -> Option<BackoffConfig> {
     check::backoff(table, backoff).then_some(backoff)
 }
 
-fn limits(table: &Table<'_>) -> Option<LimitsConfig> {
-    let (memory, time) = (table.size("memory"), table.duration("time"));
+fn limits(table: &Table<'_>, memory: Option<u64>) -> Option<LimitsConfig> {
+    let time = table.duration("time");
     let (outputs, output_bytes) = (table.count("outputs"), table.size("output-bytes"));
     let held_events = table.count("held-events");
     Some(LimitsConfig {

@@ -61,16 +61,20 @@ pub(super) fn backoff(table: &Table<'_>, backoff: BackoffConfig) -> bool {
     fits
 }
 
-/// Everything that concerns more than one section. Mistakes are noted, the answer is the warnings.
+/// Everything that concerns more than one section. What is right is compared even where its processor has mistakes, so that
+/// correcting them brings no new ones up. Mistakes are noted, the answer is the warnings.
 pub(super) fn across(drafts: &[Draft<'_>], host: Option<&HostConfig>, host_table: &Table<'_>) -> Vec<String> {
-    let read: Vec<_> = drafts.iter().filter_map(|draft| Some((&draft.table, draft.config.as_ref()?))).collect();
     names(drafts);
-    groups(&read);
-    loops(&read);
-    files(&read);
+    groups(drafts);
+    loops(drafts);
+    files(drafts);
+    drafts.iter().for_each(sizes);
+    if let Some(host) = host {
+        memory(drafts, host, host_table);
+    }
+    // Only a file without mistakes gets as far as its warnings.
     let mut warnings = vec![];
-    for (table, config) in &read {
-        sizes(table, config);
+    for (table, config) in drafts.iter().filter_map(|draft| Some((&draft.table, draft.config.as_ref()?))) {
         if let Some(host) = host {
             warnings.extend(timing(table, config, host));
         }
@@ -82,9 +86,7 @@ pub(super) fn across(drafts: &[Draft<'_>], host: Option<&HostConfig>, host_table
             ));
         }
     }
-    if let Some(host) = host {
-        memory(&read, host, host_table);
-    }
+    warnings.extend(same_ids(drafts));
     warnings
 }
 
@@ -99,34 +101,39 @@ fn names(drafts: &[Draft<'_>]) {
     }
 }
 
-type Read<'a, 'b> = [(&'b Table<'a>, &'b ProcessorConfig)];
-
 /// What tells hubs apart: the service's names don't distinguish case.
 fn hub_of(namespace: &NamespaceConfig, event_hub: &str) -> (String, String) {
     (namespace.fully_qualified.to_lowercase(), event_hub.to_lowercase())
 }
 
-fn groups(read: &Read<'_, '_>) {
+/// What a processor is called in a sentence about another one.
+fn name_of(draft: &Draft<'_>) -> String {
+    draft.known.name.as_ref().map_or_else(|| draft.table.path().to_owned(), ToString::to_string)
+}
+
+fn groups(drafts: &[Draft<'_>]) {
     let mut seen = BTreeMap::new();
-    for (table, config) in read {
-        let hub = hub_of(&config.namespace, &config.event_hub);
-        if let Some(other) = seen.insert((hub, config.consumer_group.to_lowercase()), &config.name) {
-            table.note(
+    for draft in drafts {
+        let (Some((namespace, hub)), Some(group)) = (&draft.known.input, &draft.known.consumer_group) else { continue };
+        if let Some(other) = seen.insert((hub_of(namespace, hub), group.to_lowercase()), draft) {
+            draft.table.note(
                 "consumer-group",
                 format!(
-                    "and this event-hub are read by the processor {other} already: both would write the same checkpoints, and each would \
-                     skip what the other finished; give this one a consumer-group of its own"
+                    "and this event-hub are read by the processor {} already: both would write the same checkpoints, and each would \
+                     skip what the other finished; give this one a consumer-group of its own",
+                    name_of(other)
                 ),
             );
         }
     }
 }
 
-fn loops(read: &Read<'_, '_>) {
-    for (table, config) in read {
-        let input = hub_of(&config.namespace, &config.event_hub);
-        let outputs = config.outputs.iter().map(|(name, sink)| (format!("outputs.{name}"), sink));
-        let dead = config.dead_letter.iter().map(|sink| ("dead-letter".to_owned(), sink));
+fn loops(drafts: &[Draft<'_>]) {
+    for Draft { table, known, .. } in drafts {
+        let Some((namespace, hub)) = &known.input else { continue };
+        let input = hub_of(namespace, hub);
+        let outputs = known.outputs.iter().map(|(name, sink)| (format!("outputs.{name}"), sink));
+        let dead = known.dead_letter.iter().map(|sink| ("dead-letter".to_owned(), sink));
         for (name, sink) in outputs.chain(dead) {
             if let SinkConfig::EventHub { namespace, event_hub } = sink
                 && hub_of(namespace, event_hub) == input
@@ -140,28 +147,54 @@ fn loops(read: &Read<'_, '_>) {
     }
 }
 
+/// An output's id is made of the event that it comes from, not of the processor. A warning, not a mistake: modules that key
+/// their outputs by different names may share a hub, and no configuration tells.
+fn same_ids(drafts: &[Draft<'_>]) -> Vec<String> {
+    let mut seen: BTreeMap<_, (usize, &Draft<'_>)> = BTreeMap::new();
+    let mut warnings = vec![];
+    for (index, draft) in drafts.iter().enumerate() {
+        let Some((_, input)) = &draft.known.input else { continue };
+        for (name, sink) in &draft.known.outputs {
+            let SinkConfig::EventHub { namespace, event_hub } = sink else { continue };
+            // The namespace that is read is no part of an id either.
+            let (first, other) =
+                seen.entry((input.to_lowercase(), hub_of(namespace, event_hub))).or_insert((index, draft));
+            if *first != index {
+                warnings.push(format!(
+                    "{}.outputs.{name} goes to the hub {event_hub}, as outputs of the processor {} do, and both read a hub named {input}: \
+                     outputs for the same event get the same id (hub/partition/sequence number/n), and a consumer that drops ids it has seen \
+                     loses one of them. Give each its own hub, unless the modules key their outputs differently.",
+                    draft.table.path(),
+                    name_of(other)
+                ));
+            }
+        }
+    }
+    warnings
+}
+
 /// Two processors that append to one file would tear each other's lines; one processor may share a file among its outputs.
-fn files(read: &Read<'_, '_>) {
-    let mut seen: BTreeMap<_, (usize, String)> = BTreeMap::new();
-    for (index, (table, config)) in read.iter().enumerate() {
-        for sink in config.outputs.values().chain(&config.dead_letter) {
+fn files(drafts: &[Draft<'_>]) {
+    let mut seen: BTreeMap<_, (usize, &Draft<'_>)> = BTreeMap::new();
+    for (index, draft) in drafts.iter().enumerate() {
+        for sink in draft.known.outputs.values().chain(&draft.known.dead_letter) {
             let SinkConfig::File(path) = sink else { continue };
-            match seen.get(&**path) {
-                Some((other, name)) if *other != index => table.note_whole(format!(
-                    "writes to the file {path:?} as the processor {name} does: after a crash neither could tell its own last line; \
-                     give each its own file"
-                )),
-                Some(_) => {}
-                None => drop(seen.insert((**path).clone(), (index, config.name.to_string()))),
+            let (first, other) = seen.entry(&**path).or_insert((index, draft));
+            if *first != index {
+                draft.table.note_whole(format!(
+                    "writes to the file {path:?} as the processor {} does: after a crash neither could tell its own last line; \
+                     give each its own file",
+                    name_of(other)
+                ));
             }
         }
     }
 }
 
-fn sizes(table: &Table<'_>, config: &ProcessorConfig) {
-    let (bytes, memory) = (config.batch.bytes as u64, config.limits.memory as u64);
+fn sizes(draft: &Draft<'_>) {
+    let (Some(bytes), Some(memory)) = (draft.known.batch_bytes, draft.known.memory) else { return };
     if bytes.saturating_mul(2) > memory {
-        let batch = table.table("batch");
+        let batch = draft.table.table("batch");
         let unwritten = if batch.has("bytes") { String::new() } else { format!("({}) ", format_size(bytes)) };
         batch.note(
             "bytes",
@@ -190,9 +223,9 @@ fn timing(table: &Table<'_>, config: &ProcessorConfig, host: &HostConfig) -> Opt
 }
 
 /// Every partition keeps one batch with its module while it gathers the next, so less than that can't keep even one going.
-fn memory(read: &Read<'_, '_>, host: &HostConfig, table: &Table<'_>) {
-    let needed: u64 =
-        read.iter().map(|(_, config)| (config.batch.bytes as u64).saturating_mul(2)).fold(0, u64::saturating_add);
+fn memory(drafts: &[Draft<'_>], host: &HostConfig, table: &Table<'_>) {
+    let batches = drafts.iter().filter_map(|draft| draft.known.batch_bytes);
+    let needed: u64 = batches.map(|bytes| bytes.saturating_mul(2)).fold(0, u64::saturating_add);
     let memory = host.memory as u64;
     if memory < needed {
         let unwritten = if table.has("memory") { String::new() } else { format!("({}) ", format_size(memory)) };

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("can't read the configuration {}: {source}", file.display())]
+    #[error("{}", unreadable(file, source))]
     Unreadable {
         /// The file.
         file: PathBuf,
@@ -46,6 +46,20 @@ impl fmt::Display for Mistake {
             (path, None) => write!(f, "{path} {}", self.why),
         }
     }
+}
+
+/// The system's own words only where nothing better is known.
+fn unreadable(file: &std::path::Path, error: &std::io::Error) -> String {
+    let why = match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            "it isn't there; name another file, or write one (docs/configuration.md lists the keys)".to_owned()
+        }
+        std::io::ErrorKind::IsADirectory => "it is a directory; name the file in it".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+        std::io::ErrorKind::InvalidData => "it is not text in UTF-8".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("can't read the configuration {}: {why}", file.display())
 }
 
 fn listed(file: &std::path::Path, mistakes: &[Mistake]) -> String {

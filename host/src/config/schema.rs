@@ -319,7 +319,8 @@ pub(crate) static PROCESSOR: Section = Section {
             Kind::Count(0, i64::MAX),
             Described("none: the group may have other readers"),
             "0",
-            "AMQP owner level (\"epoch\"): a reader with an equal or higher one takes the partition from the one before.",
+            "AMQP owner level (\"epoch\"), by which the service turns other readers of a partition away. **Without effect for now:** the official SDK \
+             does not send it. Checkpoints and ownership do not depend on it.",
         ),
         key(
             "stall-timeout",

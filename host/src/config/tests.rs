@@ -186,7 +186,85 @@ fn all_mistakes_come_at_once_in_the_order_of_the_file() {
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let error = Config::load(Path::new("/nowhere/weir.toml")).unwrap_err().to_string();
-    assert!(error.starts_with("can't read the configuration /nowhere/weir.toml: "), "{error}");
+    assert!(error.starts_with("can't read the configuration /nowhere/weir.toml: it isn't there; "), "{error}");
+    let error = Config::load(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap_err().to_string();
+    assert!(error.contains("it is a directory"), "{error}");
+}
+
+#[test]
+fn the_examples_are_right() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let files = std::fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path().join("weir.toml"));
+    let files: Vec<_> = files.filter(|file| file.is_file()).collect();
+    assert!(files.len() >= 2, "{files:?}");
+    for file in files {
+        let config = Config::load(&file).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.warnings, Vec::<String>::new(), "{}", file.display());
+    }
+}
+
+#[test]
+fn a_mistake_in_a_processor_hides_none_between_processors() {
+    let text = mistakes(&format!(
+        r#"{MINIMAL}prefetch = 0
+batch = {{ bytes = "1 GB", linger = 5 }}
+[[processor]]
+name = "copies"
+prefetch = 0
+event-hub = "flights"
+batch = {{ bytes = "200 MiB", linger = 5 }}
+outputs.default = {{ event-hub = "flights" }}
+outputs.more = {{ file = "rejected.ndjson" }}
+outputs.wrong = {{ }}
+"#
+    ));
+    for expected in [
+        "processor[copies].consumer-group and this event-hub are read by the processor delays already",
+        "is also where outputs.default goes",
+        "processor[copies] writes to the file \"/etc/weir/rejected.ndjson\" as the processor delays does",
+        "processor[copies].batch.bytes = \"200 MiB\" is more than half of limits.memory (64 MiB)",
+        "host.memory (256 MiB) is too small for the batches",
+        "processor[copies].module is missing",
+    ] {
+        assert!(text.contains(expected), "{expected}\n in\n{text}");
+    }
+}
+
+#[test]
+fn equal_output_ids_in_one_hub_are_warned_of() {
+    let file = |second: &str| {
+        format!(
+            r#"{MINIMAL}outputs.default = {{ event-hub = "out" }}
+[[processor]]
+name = "copies"
+module = "m.wasm"
+consumer-group = "copies"
+dead-letter = {{ stdout = true }}
+{second}
+"#
+        )
+    };
+    let warnings = |second: &str| parse(&file(second)).unwrap().warnings;
+    let same = warnings("event-hub = \"flights\"\noutputs.late = { event-hub = \"Out\" }");
+    let [warning] = &same[..] else { panic!("{same:?}") };
+    assert!(
+        warning
+            .starts_with("processor[copies].outputs.late goes to the hub Out, as outputs of the processor delays do"),
+        "{warning}"
+    );
+    let elsewhere = "namespace = { fully-qualified-namespace = \"other.servicebus.windows.net\" }";
+    let same_name = format!(
+        "event-hub = \"flights\"\n{elsewhere}\noutputs.late = {{ event-hub = \"out\", namespace = {{ fully-qualified-namespace = \
+         \"fleet.servicebus.windows.net\" }} }}"
+    );
+    assert_eq!(warnings(&same_name).len(), 1, "ids don't name the namespace");
+    for apart in [
+        "event-hub = \"flights\"\noutputs.late = { event-hub = \"late\" }",
+        "event-hub = \"others\"\noutputs.late = { event-hub = \"out\" }",
+        "event-hub = \"others\"\noutputs.a = { event-hub = \"x\" }\noutputs.b = { event-hub = \"x\" }",
+    ] {
+        assert_eq!(warnings(apart), Vec::<String>::new(), "{apart}");
+    }
 }
 
 #[test]
