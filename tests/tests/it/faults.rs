@@ -119,6 +119,10 @@ impl Story {
             assert_eq!(seen, (0..events).collect::<Vec<_>>(), "partition {partition}");
             assert_eq!(self.store.checkpoint(&partition.to_string()), Some(events - 1), "partition {partition}");
         }
+        // A fault that never struck would prove nothing.
+        for fault in self.emulator.namespace().standing_faults() {
+            assert!(fault.hits > 0 && fault.fault.times == Some(0), "not used up: {fault:?}");
+        }
         self.emulator.shutdown().await;
     }
 }

@@ -33,9 +33,18 @@ async fn a_host_that_is_killed_twenty_times_loses_nothing_and_repeats_only_what_
         story.publish(400);
         let seen = story.arrivals();
         let weir = story.host(false);
-        // From right at the first output to far into the run; the process's own timing adds to the dice.
-        let more = random.random_range(1..1200);
-        until("the outputs of this life arrive", || story.count() >= seen.total() + more).await;
+        // From before its first line of code to far into the run; the process's own timing adds to the dice.
+        match kill % 5 {
+            1 => {}
+            // About to claim.
+            2 => drop(weir.wait_stderr("identity: identity.wasm")),
+            // Claiming, or reading its checkpoints.
+            3 => until("it connects", || story.emulator.namespace().connection_count() > 0).await,
+            _ => {
+                let more = random.random_range(1..1200);
+                until("the outputs of this life arrive", || story.count() >= seen.total() + more).await;
+            }
+        }
         drop(weir.kill());
         until("the killed host's connections are gone", || story.emulator.namespace().connection_count() == 0).await;
         let checkpoints = story.checkpoints().await;

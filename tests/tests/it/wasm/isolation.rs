@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
 use weir_host::guest::{Batch, Failure};
 use weir_host::model::Event;
+use weir_host::wasm::ProcessorOptions;
 
 use super::support::*;
 
@@ -71,11 +72,22 @@ async fn is_freed(body: &Bytes) {
 
 #[tokio::test]
 async fn dropping_a_call_ends_the_instance() {
-    let engine = engine();
-    for command in ["loop", "sleep:3600000"] {
-        let mut guest = misbehave(&engine, in_time(100 * LONG)).await;
-        let (batch_, body) = traced(command);
-        assert!(timeout(Duration::from_millis(30), guest.process(batch_)).await.is_err());
+    let (engine, log) = (engine(), Log::capture());
+    for (name, command) in [("dropped-busy", "loop"), ("dropped-asleep", "sleep:3600000")] {
+        let options = ProcessorOptions { name: name.into(), ..in_time(100 * LONG) };
+        let mut guest = misbehave(&engine, options).await;
+        // The guest says that it is at work, and then works for ever.
+        let (mut events, body) = (vec![event(0, "log:1")], Bytes::from(command.as_bytes().to_vec()));
+        events.push(Event { body: body.clone(), ..event(1, "") });
+        let at_work = async {
+            while log.lines(&format!("processor={name}")).is_empty() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            answer = guest.process(Batch::new(events)) => panic!("it answered: {answer:?}"),
+            begun = timeout(LONG, at_work) => begun.expect("the call begins"),
+        }
         is_freed(&body).await;
         assert!(trap(guest.process(batch(&["one"])).await).message.contains("gone"));
     }
