@@ -100,12 +100,12 @@ impl<P: Processor> Harness<P> {
     /// redelivery can be played by cloning. An answer that the host would refuse comes back as [`Failure::Fatal`].
     pub fn process(&mut self, events: impl IntoIterator<Item = Event>) -> Result<Answer, Failure> {
         let events: Vec<Event> = events.into_iter().map(|event| self.prepare(event)).collect();
-        let (count, last) = (events.len(), self.next - 1);
+        let numbers: Vec<i64> = events.iter().map(|event| event.sequence_number).collect();
         let (answer, heard) = stand_in::during(|| self.processor.process(events, &mut self.out));
         self.logs.extend(heard.logs);
         let outputs = std::mem::take(self.out.list());
         let answer = Answer { ack: answer?, outputs };
-        match breach(&answer, count, last) {
+        match breach(&answer, &numbers) {
             None => Ok(answer),
             Some(what) => Err(Failure::Fatal(format!("the answer breaks the contract: {what}"))),
         }
@@ -171,23 +171,77 @@ fn mask(metadata: &mut Metadata, selected: &[String]) {
 }
 
 /// What the host would refuse, if anything.
-fn breach(answer: &Answer, count: usize, last: i64) -> Option<String> {
-    let outside = |index: u32| usize::try_from(index).is_ok_and(|index| index >= count);
-    if let Progress::Through(sequence_number) = answer.ack.progress
-        && sequence_number > last
-    {
-        return Some(format!("finished through {sequence_number}, but the last event handed over is {last}"));
-    }
-    if let Some(rejection) = answer.ack.rejected.iter().find(|rejection| outside(rejection.index)) {
-        return Some(format!("rejects index {} of a batch of {count}", rejection.index));
-    }
-    if let Some(redelivery) = answer.ack.redeliver.as_ref().filter(|redelivery| outside(redelivery.index)) {
+fn breach(answer: &Answer, numbers: &[i64]) -> Option<String> {
+    let count = numbers.len();
+    let beyond = |index: u32, end: usize| usize::try_from(index).is_ok_and(|index| index >= end);
+    let Ack { progress, rejected, redeliver } = &answer.ack;
+    if let Some(redelivery) = redeliver.as_ref().filter(|redelivery| beyond(redelivery.index, count)) {
         return Some(format!("asks for index {} of a batch of {count} again", redelivery.index));
     }
+    // What stands of the batch: the events before the redelivery.
+    let standing = redeliver.as_ref().and_then(|redelivery| usize::try_from(redelivery.index).ok()).unwrap_or(count);
+    if rejected.len() > count {
+        return Some(format!("rejects {} events of a batch of {count}", rejected.len()));
+    }
+    if let Some(rejection) = rejected.iter().find(|rejection| beyond(rejection.index, standing)) {
+        let index = rejection.index;
+        return Some(match beyond(index, count) {
+            true => format!("rejects index {index} of a batch of {count}"),
+            false => format!("rejects index {index}, and asks for everything from index {standing} again"),
+        });
+    }
+    if let Progress::Through(through) = progress {
+        match numbers.get(standing) {
+            Some(again) if through >= again => {
+                return Some(format!("finished through {through}, but asks for {again} and what follows again"));
+            }
+            None if numbers.last().is_none_or(|last| through > last) => {
+                let last = numbers.last().copied().unwrap_or(-1);
+                return Some(format!("finished through {through}, but the last event handed over is {last}"));
+            }
+            _ => {}
+        }
+    }
     answer.outputs.iter().find_map(|output| match output.origin {
-        Some(Origin::Event(index)) if outside(index) => {
+        Some(Origin::Event(index)) if beyond(index, count) => {
             Some(format!("an output comes from index {index} of a batch of {count}"))
         }
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_the_host_would_refuse_is_a_breach() {
+        let breach = |ack| breach(&Answer { ack, outputs: Vec::new() }, &[10, 11, 12]);
+        for sound in [
+            Ack::all(),
+            Ack::through(12),
+            Ack::through(10).redeliver(1, "again"),
+            Ack::all().reject(0, "bad").redeliver(1, "again"),
+            Ack::all().reject(0, "bad").reject(1, "bad").reject(2, "bad"),
+        ] {
+            assert_eq!(breach(sound.clone()), None, "{sound:?}");
+        }
+        for (ack, why) in [
+            (Ack::through(13), "finished through 13, but the last event handed over is 12"),
+            (Ack::all().redeliver(3, "again"), "asks for index 3 of a batch of 3 again"),
+            (Ack::all().reject(3, "bad"), "rejects index 3 of a batch of 3"),
+            (Ack::through(11).redeliver(1, "again"), "finished through 11, but asks for 11 and what follows again"),
+            (Ack::through(12).redeliver(1, "again"), "finished through 12, but asks for 11 and what follows again"),
+            (
+                Ack::all().reject(1, "bad").redeliver(1, "again"),
+                "rejects index 1, and asks for everything from index 1 again",
+            ),
+            (
+                Ack::all().reject(0, "bad").reject(0, "bad").reject(0, "bad").reject(0, "bad"),
+                "rejects 4 events of a batch of 3",
+            ),
+        ] {
+            assert_eq!(breach(ack).as_deref(), Some(why));
+        }
+    }
 }
