@@ -1,4 +1,4 @@
-//! The commands of the README: `cargo xtask demo | test | guests | bench | fuzz | setup`.
+//! The commands of the README: `cargo xtask demo | test | guests | bench | fuzz | headers | setup`.
 //!
 //! They exist so that a machine with Rust, Node.js and Python and nothing else prepared can run the demo and every test with one
 //! command each. No dependencies: the first thing that a newcomer runs should build in a second. Every step says what it does
@@ -34,6 +34,7 @@ Usage: cargo xtask <COMMAND>
   bench [NAMES]   Run the benchmarks, all or the named ones, in release mode. They print ratios to a baseline measured in the same run.
   fuzz [TARGETS]  Run the fuzz targets of amqp/fuzz, all or the named ones, for 60 s each or for `--seconds N`.
                   Fetches a nightly toolchain and cargo-fuzz where they are missing.
+  headers         Only make sure that OpenSSL's headers are there, for whoever calls cargo directly.
   setup           Fetch what the others need, and stop: the wasm32-wasip2 target, the client libraries.
   help            Print this.
 ";
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         "guests" => none_expected(command, rest).and_then(|()| guests::run()),
         "bench" => bench::run(rest),
         "fuzz" => fuzz::run(rest),
+        "headers" => none_expected(command, rest).and_then(|()| prerequisites::openssl(&Workspace::find())),
         "setup" => none_expected(command, rest).and_then(|()| setup()),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

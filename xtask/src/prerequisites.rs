@@ -50,12 +50,24 @@ pub(crate) fn cpp_compiler(workspace: &Workspace) -> Outcome<()> {
     }
 }
 
-/// Makes sure that OpenSSL can be linked on Linux, where the official Azure SDK insists on it.
+/// Makes sure that OpenSSL can be linked on Linux, where the official Azure SDK insists on it: installs its headers as root on
+/// Debian, and elsewhere says how.
 pub(crate) fn openssl(workspace: &Workspace) -> Outcome<()> {
     let told = ["OPENSSL_DIR", "OPENSSL_LIB_DIR"].iter().any(|name| std::env::var_os(name).is_some());
     let found = || Run::new("pkg-config", workspace).args(["--modversion", "openssl"]).output().is_some();
     if !cfg!(target_os = "linux") || told || found() {
         return Ok(());
+    }
+    if Run::new("id", workspace).arg("-u").output().is_some_and(|id| id.trim() == "0")
+        && Run::new("apt-get", workspace).arg("--version").output().is_some()
+    {
+        step("Installing OpenSSL's headers: apt-get install libssl-dev pkg-config");
+        let advice = "install libssl-dev and pkg-config yourself, or name OpenSSL's directory in OPENSSL_DIR";
+        Run::new("apt-get", workspace).args(["update", "-qq"]).run(advice)?;
+        return Run::new("apt-get", workspace)
+            .args(["install", "-qq", "-y", "--no-install-recommends", "libssl-dev", "pkg-config"])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .run(advice);
     }
     Err(Failure::new(
         "pkg-config does not find OpenSSL's headers; the official Azure SDK for Rust links OpenSSL on Linux",
