@@ -106,11 +106,7 @@ impl Coordinator {
                 biased;
                 () = drain.cancelled() => {}
                 Some(ended) = self.pumps.join_next_with_id() => self.ended(ended).await,
-                () = sleep_until(round) => tokio::select! {
-                    biased;
-                    () = drain.cancelled() => {}
-                    () = self.round() => {}
-                },
+                () = sleep_until(round) => self.round().await,
             }
         }
         if drain.is_cancelled() {
@@ -195,7 +191,44 @@ impl Coordinator {
         }
     }
 
+    /// A shutdown ends it at any time, except between a claim and its answer: what is claimed unknown to this host would not be
+    /// released, and the others would have to wait for its expiry.
     async fn try_round(&mut self) -> Result<(), String> {
+        let drain = self.shutdown.drain().clone();
+        let claims = tokio::select! {
+            biased;
+            () = drain.cancelled() => return Ok(()),
+            claims = self.look() => claims?,
+        };
+        let attempts = claims.into_iter().take_while(|_| !drain.is_cancelled()).map(|claim| self.attempt(claim));
+        let mut attempts = futures::stream::iter(attempts).buffer_unordered(CLAIMS_AT_ONCE);
+        let mut claimed = Vec::new();
+        while let Some(result) = attempts.next().await {
+            claimed.push(result);
+        }
+        drop(attempts);
+        let done = claimed.iter().filter(|(_, _, result)| matches!(result, Ok(Written::Done(_))));
+        let (followed, free): (Vec<_>, Vec<_>) = done.map(|(claim, ..)| claim).partition(|claim| claim.taken_over);
+        let ids = |claims: Vec<&Claim>| claims.into_iter().map(|claim| claim.partition.clone()).collect::<Vec<_>>();
+        self.say("takes", &ids(free));
+        self.say("takes over from other hosts", &ids(followed));
+        for (claim, sent, result) in claimed {
+            self.claimed(claim, sent, result);
+        }
+        Ok(())
+    }
+
+    /// Says what changes hands. Alone, a host has everything, and nothing does.
+    fn say(&self, what: &str, partitions: &[PartitionId]) {
+        if self.sharing.terms().is_some() && !partitions.is_empty() {
+            let mut ids: Vec<_> = partitions.iter().map(PartitionId::as_str).collect();
+            ids.sort_by_key(|id| (id.len(), *id));
+            tracing::info!(processor = self.context.name, partitions = ids.join(","), "this host {what}");
+        }
+    }
+
+    /// Lists, plans, and lets go. What is left to be done are the claims.
+    async fn look(&mut self) -> Result<Vec<Claim>, String> {
         let context = Arc::clone(&self.context);
         let pause = self.sharing.pause(chance());
         if let Some(pause) = pause {
@@ -211,7 +244,7 @@ impl Coordinator {
         let asked = Instant::now();
         let stand = self.stand(asked);
         if stand.wanted.is_empty() && pause.is_none() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let listing = bounded(limit, context.store.list()).await;
         let listing = listing.map_err(|e| format!("can't list the checkpoints of {}: {e}", context.scope))?;
@@ -222,9 +255,9 @@ impl Coordinator {
                 running.hold.end(why);
             }
         }
+        self.say("gives up for a fair share, after draining", &plan.releases);
         for id in plan.releases {
             if let Some(Stage::Running(running)) = self.partitions.get(&id).map(|p| &p.stage) {
-                tracing::info!(processor = context.name, partition = %id, "given up for a fair share: drains");
                 context.status.partition(&id).set_state(State::Draining);
                 running.drain.cancel();
             }
@@ -237,17 +270,7 @@ impl Coordinator {
                 context.status.partition(id).set_state(State::Elsewhere);
             }
         }
-        let attempts = plan.claims.into_iter().map(|claim| self.attempt(claim));
-        let mut attempts = futures::stream::iter(attempts).buffer_unordered(CLAIMS_AT_ONCE);
-        let mut claimed = Vec::new();
-        while let Some(result) = attempts.next().await {
-            claimed.push(result);
-        }
-        drop(attempts);
-        for (claim, sent, result) in claimed {
-            self.claimed(claim, sent, result);
-        }
-        Ok(())
+        Ok(plan.claims)
     }
 
     /// How the partitions stand here.
@@ -349,32 +372,31 @@ impl Coordinator {
         results.into_iter().collect()
     }
 
-    async fn attempt(&self, claim: Claim) -> (Claim, Instant, Result<Tenancy, String>) {
+    async fn attempt(&self, claim: Claim) -> (Claim, Instant, Result<Written<Tenancy>, String>) {
         let Context { store, owner, options, .. } = &*self.context;
         let sent = Instant::now();
-        let claimed =
+        let result =
             bounded(options.store_timeout, store.claim(&claim.partition, owner, claim.expected.as_ref())).await;
-        let result = match claimed {
-            Ok(Written::Done(tenancy)) => Ok(tenancy),
-            Ok(Written::Conflict) => Err("somebody else claimed it at the same moment".into()),
-            Err(error) => Err(error),
-        };
         (claim, sent, result)
     }
 
-    fn claimed(&mut self, claim: Claim, sent: Instant, result: Result<Tenancy, String>) {
+    fn claimed(&mut self, claim: Claim, sent: Instant, result: Result<Written<Tenancy>, String>) {
         let context = Arc::clone(&self.context);
         let Some(partition) = self.partitions.get_mut(&claim.partition) else { return };
-        let tenancy = match result {
+        let claimed = match result {
+            Ok(Written::Done(tenancy)) => Ok(tenancy),
+            // In a fleet others are as quick: no trouble, the next cycle sees who has it.
+            Ok(Written::Conflict) if self.sharing.terms().is_some() => {
+                return context.status.partition(&claim.partition).set_state(State::Elsewhere);
+            }
+            Ok(Written::Conflict) => Err("somebody else claimed it at the same moment".to_owned()),
+            Err(why) => Err(why),
+        };
+        let tenancy = match claimed {
             Ok(tenancy) => tenancy,
             Err(why) => {
-                return wanted_again(
-                    &context,
-                    &claim.partition,
-                    partition,
-                    &format!("not claimed: {why}"),
-                    self.has_end,
-                );
+                let why = format!("not claimed: {why}");
+                return wanted_again(&context, &claim.partition, partition, &why, self.has_end);
             }
         };
         context.status.partition(&claim.partition).recovered();
@@ -485,7 +507,11 @@ fn wanted_again(context: &Context, id: &PartitionId, partition: &mut Partition, 
         return;
     }
     let pause = context.options.reconnect.pause(partition.losses, chance());
-    seat.trouble(format!("{why}; it is claimed again in {pause:?}"));
+    let next = match context.options.fleet {
+        Some(_) => "the fleet decides who goes on".to_owned(),
+        None => format!("it is claimed again in {pause:.1?}"),
+    };
+    seat.trouble(format!("{why}; {next}"));
     partition.stage = Stage::Wanted(Instant::now() + pause);
 }
 

@@ -94,10 +94,15 @@ impl Keeper {
         let zero = self.claimed;
         let at = |moment: Moment| zero + moment;
         let mut lease = Lease::new(self.terms, Moment::ZERO);
+        // How much later than asked for the last wait ended.
+        let mut overslept = Duration::ZERO;
         loop {
             let now = zero.elapsed();
             match lease.judge(now, &self.ailments()) {
-                Verdict::Wait(until) => sleep_until(at(until)).await,
+                Verdict::Wait(until) => {
+                    sleep_until(at(until)).await;
+                    overslept = zero.elapsed().saturating_sub(until);
+                }
                 Verdict::Withheld { until, .. } => {
                     // It may get well any time.
                     sleep_until(at(until).min(at(now + self.terms.expiry / LOOK_AGAIN))).await;
@@ -105,14 +110,22 @@ impl Keeper {
                 Verdict::Fenced => {
                     let ailments: Vec<_> = self.ailments().iter().map(ToString::to_string).collect();
                     let why = match ailments.as_slice() {
+                        _ if overslept > self.terms.retry => {
+                            format!(
+                                "this process stood still for {overslept:.1?} (was it suspended, or without a CPU?)"
+                            )
+                        }
                         [] => "the store did not confirm it in time".to_owned(),
                         _ => format!("it is not renewed while the partition isn't read: {}", ailments.join(", ")),
                     };
-                    return self.hold.end(format!("{why} ({:?} since the last renewal)", self.terms.fence));
+                    let since = (now + self.terms.fence).saturating_sub(lease.fence());
+                    return self.hold.end(format!("{why}; last renewed {since:.1?} ago"));
                 }
                 Verdict::Renew { until } => {
                     lease.sent(now);
-                    match self.renew(at(until), at(lease.fence())).await {
+                    let renewed = self.renew(at(until), at(lease.fence())).await;
+                    overslept = zero.elapsed().saturating_sub(until + self.terms.retry);
+                    match renewed {
                         Ok(true) => lease.renewed(now, zero.elapsed()),
                         Ok(false) => return self.hold.end("another host has taken the partition"),
                         Err(detail) => {

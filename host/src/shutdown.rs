@@ -10,6 +10,7 @@
 //! events back ends there too, with its checkpoint below and the number of events held in the outcome: it was given
 //! everything, and only more events could move it.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,16 +20,18 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Debug)]
 pub(crate) struct Shutdown {
     drain: CancellationToken,
+    began: Arc<OnceLock<Instant>>,
     deadline: Duration,
 }
 
 impl Shutdown {
     pub(crate) fn new(deadline: Duration) -> Self {
-        Self { drain: CancellationToken::new(), deadline }
+        Self { drain: CancellationToken::new(), began: Arc::default(), deadline }
     }
 
     /// Begins the drain.
     pub(crate) fn begin(&self) {
+        let _ = self.began.set(Instant::now());
         self.drain.cancel();
     }
 
@@ -37,9 +40,10 @@ impl Shutdown {
         &self.drain
     }
 
-    /// Waits for the drain to begin, then for its deadline.
+    /// Waits for the drain to begin, then for its deadline. The time counts from the beginning, whenever one waits for it.
     pub(crate) async fn deadline(&self) {
         self.drain.cancelled().await;
-        tokio::time::sleep_until(Instant::now() + self.deadline).await;
+        let began = self.began.get().copied().unwrap_or_else(Instant::now);
+        tokio::time::sleep_until(began + self.deadline).await;
     }
 }

@@ -38,8 +38,15 @@ fn table(snapshot: &HostSnapshot) -> String {
             table.add_row(row(&processor.name, partition));
         }
         if let Some(fleet) = &processor.fleet {
-            let (hosts, held, quota) = (fleet.hosts, fleet.held, fleet.quota);
-            let place = format!("fleet of {hosts}: has {held}, its share is {quota}");
+            let hosts = fleet.hosts;
+            // What it had is released by now; the rows above say what became of it.
+            let place = match (hosts, fleet.standby) {
+                (1, _) => "the only host of its fleet".to_owned(),
+                (_, true) => format!("stood by in a fleet of {hosts}"),
+                (_, false) => {
+                    format!("one of {hosts} hosts; its share: {} of {}", fleet.quota, processor.partitions.len())
+                }
+            };
             table.add_row([&*processor.name, "-", "-", "-", "-", "-", "-", "-", &place]);
         }
         if let Some(problem) = &processor.problem {
@@ -64,6 +71,8 @@ fn row(processor: &str, partition: &PartitionSnapshot) -> [String; 9] {
     };
     let notes = [(partition.held, "held by the guest"), (partition.missing, "MISSING in the hub")];
     let state = notes.into_iter().filter(|(n, _)| *n > 0).fold(state, |all, (n, note)| format!("{all}; {n} {note}"));
+    // Others have moved it on since.
+    let ours = !matches!(partition.state, State::Elsewhere);
     [
         processor.to_owned(),
         partition.partition.clone(),
@@ -71,8 +80,8 @@ fn row(processor: &str, partition: &PartitionSnapshot) -> [String; 9] {
         partition.acknowledged.to_string(),
         partition.rejected.to_string(),
         partition.emitted.to_string(),
-        partition.checkpoint.map_or("-".into(), |checkpoint| checkpoint.to_string()),
-        number(partition.lag()),
+        partition.checkpoint.filter(|_| ours).map_or("-".into(), |checkpoint| checkpoint.to_string()),
+        number(partition.lag().filter(|_| ours)),
         state,
     ]
 }

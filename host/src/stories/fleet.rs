@@ -212,3 +212,19 @@ async fn a_hub_that_grows_is_read_in_full() {
         assert!(host.stop().await.is_success());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_stopped_while_it_claims_leaves_nothing_in_its_name() {
+    let world = World::new(8);
+    let guest = processing();
+    // Each claim is answered at another time.
+    let slow = Faults { delay: Duration::from_secs(1), ..Faults::NONE };
+    let store = Arc::new(FaultyStore::new(world.store.clone(), 7, slow));
+    let mut spec = ProcessorSpec { store, ..world.spec(&guest) };
+    spec.options.fleet = Some(fleet());
+    let host = Running::start(Host::builder().owner("a").processor(spec));
+    until("it has claimed some", || world.shares(["a"]) != [0]).await;
+    assert_ne!(world.shares(["a"]), [8], "and not all");
+    assert!(host.stop().await.is_success());
+    assert_eq!(world.shares(["a"]), [0], "everything is released");
+}
