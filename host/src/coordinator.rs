@@ -111,8 +111,9 @@ impl Coordinator {
         }
         if drain.is_cancelled() {
             self.drain().await;
+        } else {
+            self.withdraw().await;
         }
-        self.withdraw().await;
         self.outcome()
     }
 
