@@ -1,7 +1,4 @@
-//! The checkpoint store in Azure Blob Storage, against Azurite. `cargo xtask test` starts one and says in `WEIR_BLOBS` where it is;
-//! without it these tests fail, so that nothing is skipped without a word.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+//! The checkpoint store in Azure Blob Storage.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,11 +15,6 @@ use weir_host::model::{Checkpoint, OwnerId, PartitionId, Position, Scope};
 use weir_host::seams::{CheckpointStore, Part, Presence, StoreError, Written};
 use weir_host::testing::{Faults, FaultyStore, conformance};
 
-fn account() -> String {
-    std::env::var("WEIR_BLOBS")
-        .expect("WEIR_BLOBS says where Azurite is; run this suite by `cargo xtask test --clients blobs`")
-}
-
 /// A container of its own for each test.
 struct World {
     url: String,
@@ -33,7 +25,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let url = format!("{}/weir-{}-{}", account(), std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let url = format!("{}/weir-{}-{}", crate::account(), std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let container = BlobContainer::new(&url, None, Patience::default()).unwrap();
         container.create().await.unwrap();
         container.create().await.unwrap();
@@ -213,7 +205,7 @@ async fn other_clients_records_are_understood() {
 async fn what_cant_work_says_so() {
     let world = World::new().await;
     let open = |url: &str| BlobContainer::new(url, None, Patience::default()).unwrap();
-    let missing = open(&format!("{}/no-such-container", account())).check().await.unwrap_err();
+    let missing = open(&format!("{}/no-such-container", crate::account())).check().await.unwrap_err();
     assert!(matches!(missing, StoreError::Determinate(_)), "{missing}");
     assert!(missing.to_string().contains("no-such-container does not exist; create it"), "{missing}");
     let forged = DEVELOPMENT_SAS.replace("sp=rwdlac", "sp=rl");
@@ -227,7 +219,7 @@ async fn what_cant_work_says_so() {
 #[tokio::test]
 async fn soft_delete_is_warned_of() {
     let world = World::new().await;
-    let url = Url::parse(&format!("{}?{DEVELOPMENT_SAS}", account())).unwrap();
+    let url = Url::parse(&format!("{}?{DEVELOPMENT_SAS}", crate::account())).unwrap();
     let service = BlobServiceClient::new(url, None, None).unwrap();
     let retain = async |enabled: bool| {
         let policy = RetentionPolicy { enabled: Some(enabled), days: enabled.then_some(7), ..Default::default() };
@@ -272,7 +264,7 @@ async fn the_command_shows_the_checkpoints_of_a_container() {
     let progress: serde_json::Value = serde_json::from_str(&shown.expect_code(1).stdout).unwrap();
     let partition = &progress[0]["partitions"][0];
     assert_eq!((&partition["checkpoint"], &partition["owner"]), (&41.into(), &"host-0".into()), "{progress}");
-    config(&format!("{}/no-such-container", account()));
+    config(&format!("{}/no-such-container", crate::account()));
     let shown = weir_tests::weir::run(["checkpoints", file.to_str().unwrap()]).expect_code(1);
     assert!(shown.stderr.contains("no-such-container does not exist"), "{}", shown.stderr);
 }
