@@ -1,4 +1,4 @@
-//! Against a service in memory, in virtual time. Against Azurite, the suite is in `tests/tests/azurite.rs`.
+//! Against a service in memory, in virtual time. Against Azurite, the suite is in `tests/tests/azurite/store.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
