@@ -183,7 +183,8 @@ mod bare {
                     sequence_number: event.sequence_number,
                     enqueued_time: event.enqueued_time,
                     partition_key: event.partition_key.as_deref(),
-                    metadata: Some(types::Metadata {
+                    // The events here have properties or nothing, and what says nothing is left out, as the host does.
+                    metadata: (!properties.is_empty()).then_some(types::Metadata {
                         offset: "",
                         content_type: event.content_type.as_deref(),
                         message_id: event.message_id.as_deref(),

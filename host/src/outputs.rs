@@ -5,7 +5,6 @@
 //! belongs to the last event that stands.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -115,7 +114,7 @@ impl Resolver {
         let mut ids = Ids::new(&self.event_hub, &self.partition, outputs.len());
         for output in outputs {
             let id = match &output.origin {
-                Some(Origin::Key(key)) => ids.make(format_args!("key/{key}")),
+                Some(Origin::Key(key)) => ids.make(["key/", key]),
                 Some(Origin::Event(index)) if *index as usize >= batch.len() => {
                     let len = batch.len();
                     return Err(Refused::Invalid(format!(
@@ -189,7 +188,8 @@ impl Resolver {
         add(ORIGIN_ENQUEUED_TIME_PROPERTY, Value::Timestamp(event.enqueued_time));
         add(ORIGIN_PROCESSOR_PROPERTY, Value::Text(self.processor.as_str().into()));
         let mut letter = Output {
-            id: Ids::new(&self.event_hub, &self.partition, 1).make(format_args!("{}/rejected", event.sequence_number)),
+            id: Ids::new(&self.event_hub, &self.partition, 1)
+                .make([itoa::Buffer::new().format(event.sequence_number), "/rejected"]),
             partition_key: event.partition_key.clone(),
             content_type: event.content_type.clone(),
             message_id: event.message_id.clone(),
@@ -224,10 +224,9 @@ impl Ids {
         Self { arena: Arena::with_capacity((prefix + REST).saturating_mul(count)), text, prefix }
     }
 
-    fn make(&mut self, rest: std::fmt::Arguments<'_>) -> ByteString {
+    fn make<const N: usize>(&mut self, rest: [&str; N]) -> ByteString {
         self.text.truncate(self.prefix);
-        // Writing to a string can't fail.
-        let _ = self.text.write_fmt(rest);
+        self.text.extend(rest);
         self.arena.text(&self.text)
     }
 
@@ -239,7 +238,7 @@ impl Ids {
             n = *count;
             *count += 1;
         }
-        self.make(format_args!("{number}/{n}"))
+        self.make([itoa::Buffer::new().format(number), "/", itoa::Buffer::new().format(n)])
     }
 }
 

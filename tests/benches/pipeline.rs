@@ -1,20 +1,20 @@
 //! What a whole host costs beside the official SDK alone: CPU time per event of a host with the `identity` guest (claim, batches, the sandbox,
 //! outputs to a sink that counts, checkpoints) against a bare consumer that reads the same events with the same SDK and settings.
 //!
-//! `cargo xtask bench pipeline`. The namespace runs in a process of its own, so that its time is not counted. Rounds are
-//! interleaved, so that a noisy machine disturbs both sides alike; medians are shown.
+//! `cargo xtask bench pipeline`. The namespace runs in a process of its own, so that its time is not counted, and so does the bare
+//! consumer, with the system's allocator as such a program has it; the host has the allocator of the `weir` command. What of the
+//! difference is the allocator's shows the second consumer, which has it too. Rounds are interleaved, so that a noisy machine
+//! disturbs all sides alike; medians are shown.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a benchmark stops where it can't measure")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
-use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
 use weir_amqp::message::MessageParts;
 use weir_emulator::{Emulator, EmulatorConfig, HubSpec, Incoming};
@@ -26,6 +26,11 @@ use weir_host::options::ProcessorOptions;
 use weir_host::seams::{Sink, SinkError};
 use weir_host::testing::MemoryStore;
 use weir_host::wasm::{self, Engine, EngineOptions, Limits, ModuleSource};
+use weir_tests::consumer::{self, measure};
+
+/// That of the `weir` command.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HUB: &str = "events";
 const PARTITIONS: u32 = 4;
@@ -41,26 +46,32 @@ fn main() {
     let (rounds, events) =
         if arguments.iter().any(|argument| argument == "--bench") { (ROUNDS, EVENTS) } else { (1, 4_000) };
     let namespace = Served::start(events);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut bare = Bare::start(&namespace.endpoint, events);
+    let consumer = consumer::runtime("consumer");
+    let stages = consumer::runtime("stages");
     let engine = Engine::new(EngineOptions { threads: 1, ..EngineOptions::default() }).unwrap();
-    let module = runtime.block_on(engine.load(ModuleSource::File(weir_tests::guests::guest("identity")))).unwrap();
+    let module = stages.block_on(engine.load(ModuleSource::File(weir_tests::guests::guest("identity")))).unwrap();
     let guest = module.processor(wasm::ProcessorOptions {
         name: "identity".into(),
         limits: Limits::default(),
         targets: vec!["default".into()],
     });
 
-    let (mut bare, mut host) = (Vec::new(), Vec::new());
+    let (mut of_bare, mut of_same, mut of_host) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        bare.push(measure(|| runtime.block_on(consume(&namespace.endpoint, events))));
-        host.push(measure(|| run_host(&runtime, &namespace.endpoint, events, &guest)));
+        of_bare.push(bare.round());
+        of_same.push(measure(|| consumer.block_on(consumer::consume(&namespace.endpoint, HUB, PARTITIONS, events))));
+        of_host.push(measure(|| run_host(&stages, &namespace.endpoint, events, &guest)));
     }
     println!("{events} events of 1 KiB from {PARTITIONS} partitions, median of {rounds} rounds\n");
     println!("{:<24}{:>14}{:>14}", "", "CPU per event", "events/s");
-    let (bare, host) = (Figures::of(bare, events), Figures::of(host, events));
-    println!("{:<24}{:>11.2} µs{:>14.0}", "bare SDK consumer", bare.cpu, bare.rate);
-    println!("{:<24}{:>11.2} µs{:>14.0}", "host with identity", host.cpu, host.rate);
-    println!("{:<24}{:>14.2}{:>14.2}", "host / bare", host.cpu / bare.cpu, host.rate / bare.rate);
+    let [bare, same, host] = [of_bare, of_same, of_host].map(|rounds| Figures::of(rounds, events));
+    for (name, side) in [("bare SDK consumer", &bare), ("  with our allocator", &same), ("host with identity", &host)] {
+        println!("{name:<24}{:>11.2} µs{:>14.0}", side.cpu, side.rate);
+    }
+    for (name, side) in [("host / bare", &bare), ("host / our allocator", &same)] {
+        println!("{name:<24}{:>14.2}{:>14.2}", host.cpu / side.cpu, host.rate / side.rate);
+    }
 }
 
 /// The namespace's process: fills a hub, says where it is, and serves until its standard input closes.
@@ -84,6 +95,41 @@ fn serve(events: usize) {
         let closed = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
         closed.await.unwrap().unwrap();
     });
+}
+
+/// The consumer's process: does a round for each line that it is sent.
+struct Bare {
+    child: Child,
+    rounds: BufReader<ChildStdout>,
+}
+
+impl Bare {
+    fn start(endpoint: &str, events: usize) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sdk-consumer"))
+            .args([endpoint, HUB, &PARTITIONS.to_string(), &events.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let rounds = BufReader::new(child.stdout.take().unwrap());
+        Self { child, rounds }
+    }
+
+    fn round(&mut self) -> (Duration, Duration) {
+        writeln!(self.child.stdin.as_mut().unwrap()).unwrap();
+        let mut line = String::new();
+        self.rounds.read_line(&mut line).unwrap();
+        let mut figures = line.split_whitespace().map(|nanoseconds| Duration::from_nanos(nanoseconds.parse().unwrap()));
+        (figures.next().unwrap(), figures.next().unwrap())
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 struct Served {
@@ -110,39 +156,6 @@ impl Drop for Served {
         // It may have ended already; then there is nothing to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A consumer as one writes it with the SDK: a client per partition, every body looked at.
-async fn consume(endpoint: &str, events: usize) {
-    use azure_messaging_eventhubs::{ConsumerClient, OpenReceiverOptions, StartLocation, StartPosition};
-    let share = events / PARTITIONS as usize;
-    let readers = (0..PARTITIONS).map(|partition| {
-        let endpoint = endpoint.to_owned();
-        tokio::spawn(async move {
-            let client = ConsumerClient::builder()
-                .with_custom_endpoint(endpoint)
-                .open("localhost", HUB.to_owned(), Arc::new(token::Any))
-                .await
-                .unwrap();
-            let options = OpenReceiverOptions {
-                start_position: Some(StartPosition { location: StartLocation::Earliest, ..StartPosition::default() }),
-                prefetch: Some(300),
-                ..OpenReceiverOptions::default()
-            };
-            let receiver = client.open_receiver_on_partition(partition.to_string(), Some(options)).await.unwrap();
-            let mut stream = receiver.stream_events().take(share);
-            let mut bytes = 0;
-            while let Some(event) = stream.next().await {
-                let event = event.unwrap();
-                bytes += event.event_data().body().map_or(0, <[u8]>::len);
-                assert!(event.sequence_number().is_some());
-            }
-            assert_eq!(bytes, share * 1024);
-        })
-    });
-    for reader in readers.collect::<Vec<_>>() {
-        reader.await.unwrap();
     }
 }
 
@@ -195,32 +208,5 @@ impl Figures {
         };
         let (cpu, wall): (Vec<_>, Vec<_>) = rounds.into_iter().unzip();
         Self { cpu: median(cpu) * 1e6 / events as f64, rate: events as f64 / median(wall) }
-    }
-}
-
-/// CPU time of this process and time on the clock.
-fn measure(work: impl FnOnce()) -> (Duration, Duration) {
-    let cpu = || {
-        let time = clock_gettime(ClockId::ProcessCPUTime);
-        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
-    };
-    let (before, started) = (cpu(), Instant::now());
-    work();
-    (cpu() - before, started.elapsed())
-}
-
-/// A credential for the local namespace, which takes any.
-mod token {
-    use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
-    use azure_core::time::{Duration, OffsetDateTime};
-
-    #[derive(Debug)]
-    pub(crate) struct Any;
-
-    #[async_trait::async_trait]
-    impl TokenCredential for Any {
-        async fn get_token(&self, _: &[&str], _: Option<TokenRequestOptions<'_>>) -> azure_core::Result<AccessToken> {
-            Ok(AccessToken::new("local", OffsetDateTime::now_utc() + Duration::hours(1)))
-        }
     }
 }

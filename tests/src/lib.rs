@@ -1,4 +1,5 @@
 //! What the stories in `tests/` share.
 
+pub mod consumer;
 pub mod guests;
 pub mod weir;

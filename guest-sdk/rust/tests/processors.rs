@@ -262,6 +262,7 @@ fn events_carry_the_selected_fields_only() {
         serde_json::from_slice::<serde_json::Value>(&answer.outputs[0].body).unwrap()
     };
     assert_eq!(saw(&[]), json!(null));
+    assert_eq!(saw(&["message-id", "property:c"]), json!(null), "what says nothing is left out, as the host does");
     assert_eq!(saw(&["offset"]), json!(["0", null, []]));
     assert_eq!(saw(&["content-type", "properties"]), json!(["", "text/plain", ["a", "b"]]));
     assert_eq!(saw(&["property:b"]), json!(["", null, ["b"]]));

@@ -186,12 +186,6 @@ impl Mask {
         }
         (mask, unknown)
     }
-
-    /// Whether there is anything to hand over.
-    pub(super) fn is_empty(&self) -> bool {
-        let named = matches!(&self.properties, Properties::Named(keys) if keys.is_empty());
-        named && !(self.offset || self.content_type || self.message_id || self.correlation_id)
-    }
 }
 
 /// A guest's linear memories and tables together, bounded.
@@ -249,8 +243,7 @@ mod tests {
         assert_eq!(unknown, names(&["sequence"]));
         assert!(mask.offset && !mask.content_type);
         assert_eq!(mask.properties, Properties::Named(names(&["a", "b"])));
-        assert!(!mask.is_empty());
-        assert!(Mask::select(Vec::new()).0.is_empty());
+        assert_eq!(Mask::select(Vec::new()).0.properties, Properties::Named(Vec::new()));
         assert_eq!(Mask::select(names(&["properties", "property:a"])).0.properties, Properties::All);
     }
 

@@ -140,18 +140,20 @@ impl<'a> PropertyTable<'a> {
 }
 
 fn head<'a>(event: &'a Event, mask: &Mask, properties: &'a [types::PropertyParam<'a>]) -> types::Event<'a> {
-    let metadata = || types::Metadata {
+    let metadata = types::Metadata {
         offset: if mask.offset { &event.offset } else { "" },
         content_type: event.content_type.as_deref().filter(|_| mask.content_type),
         message_id: event.message_id.as_deref().filter(|_| mask.message_id),
         correlation_id: event.correlation_id.as_deref().filter(|_| mask.correlation_id),
         properties,
     };
+    let texts = [metadata.content_type, metadata.message_id, metadata.correlation_id];
+    let says_something = mask.offset || !properties.is_empty() || texts.iter().any(Option::is_some);
     types::Event {
         sequence_number: event.sequence_number,
         enqueued_time: event.enqueued_time,
         partition_key: event.partition_key.as_deref(),
-        metadata: (!mask.is_empty()).then(metadata),
+        metadata: says_something.then_some(metadata),
         body: &event.body,
     }
 }
