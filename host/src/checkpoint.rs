@@ -4,6 +4,8 @@
 //! Every write names the ETag of this tenancy (rule R2). A conflict, or an error that leaves the outcome open, is never
 //! answered by a fresh ETag: the record is read, and only what it says decides (rule R8, [`reconcile`]). A write that
 //! certainly did not happen is tried again, loudly and a bounded number of times; it delays nothing but the checkpoint.
+//!
+//! What the cadence asks for takes its turn within the host's budget (`governor.rs`); what ends or begins a tenancy doesn't wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::emit::Accepted;
 use crate::error::Cause;
+use crate::governor::Governor;
 use crate::model::{Checkpoint, ETag, Generation, Position};
 use crate::pump::{Halt, Seat};
 use crate::retry::{Next, RetryPolicy, chance};
@@ -73,6 +76,7 @@ fn reconcile(found: Option<&(Checkpoint, ETag)>, mine: &Checkpoint, expected: Op
 pub(crate) struct Committer {
     seat: Arc<Seat>,
     store: Arc<dyn CheckpointStore>,
+    governor: Arc<Governor>,
     generation: Generation,
     cadence: Cadence,
     retry: RetryPolicy,
@@ -84,13 +88,13 @@ pub(crate) struct Committer {
 impl Committer {
     pub(crate) fn new(
         seat: Arc<Seat>,
-        store: Arc<dyn CheckpointStore>,
+        (store, governor): (Arc<dyn CheckpointStore>, Arc<Governor>),
         generation: Generation,
         (cadence, retry, timeout): (Cadence, RetryPolicy, Duration),
         loaded: Option<(Position, ETag)>,
     ) -> Self {
         let (committed, etag) = loaded.unzip();
-        Self { seat, store, generation, cadence, retry, timeout, committed, etag }
+        Self { seat, store, governor, generation, cadence, retry, timeout, committed, etag }
     }
 
     /// Runs until emit has ended and all it accepted is written.
@@ -113,9 +117,19 @@ impl Committer {
                     () = sleep_until(at) => {}
                 },
                 None => {
-                    self.commit(pending.position()).await?;
-                    written = pending.covered();
-                    since = None;
+                    let turn = tokio::select! {
+                        biased;
+                        () = self.governor.turn(self.cadence.interval) => true,
+                        () = closed(&mut accepted) => false,
+                    };
+                    more = turn;
+                    // What was accepted while it waited is covered by the same write.
+                    let newest = accepted.borrow_and_update().clone().filter(|_| turn);
+                    if let Some(newest) = newest {
+                        self.commit(newest.position()).await?;
+                        written = newest.covered();
+                        since = None;
+                    }
                 }
             }
         }
@@ -192,6 +206,11 @@ impl Committer {
             Err(_) => Err(StoreError::Determinate(format!("no answer within {:?}", self.timeout))),
         }
     }
+}
+
+/// Waits until nothing more will be accepted.
+async fn closed(accepted: &mut watch::Receiver<Option<Accepted>>) {
+    while accepted.changed().await.is_ok() {}
 }
 
 #[cfg(test)]

@@ -17,7 +17,9 @@ use tokio::task::JoinSet;
 use crate::budget::Budget;
 use crate::coordinator::Coordinator;
 use crate::error::PartitionError;
+use crate::governor::Governor;
 use crate::guest::Processor;
+use crate::meter::Metered;
 use crate::model::{OwnerId, PartitionId, Scope, SequenceNumber};
 use crate::options::ProcessorOptions;
 use crate::outputs::Sinks;
@@ -60,6 +62,7 @@ pub struct HostBuilder {
     memory: usize,
     shutdown_deadline: Duration,
     until_caught_up: bool,
+    checkpoint_writes: Option<u32>,
     processors: Vec<ProcessorSpec>,
 }
 
@@ -98,6 +101,7 @@ pub struct Host {
     shutdown_deadline: Duration,
     until_caught_up: bool,
     budget: Arc<Budget>,
+    governor: Arc<Governor>,
     processors: Vec<(ProcessorSpec, Arc<ProcessorStatus>)>,
     status: Status,
 }
@@ -110,6 +114,7 @@ impl Host {
             memory: 256 << 20,
             shutdown_deadline: Duration::from_secs(25),
             until_caught_up: false,
+            checkpoint_writes: None,
             processors: Vec::new(),
         }
     }
@@ -133,10 +138,11 @@ impl Host {
                 scope: spec.scope,
                 owner: self.owner.clone(),
                 source: spec.source,
-                store: spec.store,
+                store: Arc::new(Metered { store: spec.store, meter: Arc::clone(status.meter()) }),
                 processor: spec.processor,
                 options: spec.options,
                 budget: Arc::clone(&self.budget),
+                governor: Arc::clone(&self.governor),
                 status,
                 deadline: self.shutdown_deadline,
             };
@@ -200,6 +206,13 @@ impl HostBuilder {
         self
     }
 
+    /// The most checkpoints that this host writes a minute, over all partitions; `None`: as many as their cadences ask for. Writes that end
+    /// or begin a tenancy are neither delayed nor counted.
+    pub fn checkpoint_writes_per_minute(mut self, most: Option<u32>) -> Self {
+        self.checkpoint_writes = most;
+        self
+    }
+
     /// Adds a processor.
     pub fn processor(mut self, spec: ProcessorSpec) -> Self {
         self.processors.push(spec);
@@ -237,15 +250,17 @@ impl HostBuilder {
                 }
             }
         }
-        let Self { owner, memory, shutdown_deadline, until_caught_up, processors } = self;
+        let Self { owner, memory, shutdown_deadline, until_caught_up, checkpoint_writes, processors } = self;
         let budget = Budget::new(memory);
+        let governor = Governor::new(checkpoint_writes);
         let with_status = |spec: ProcessorSpec| {
             let status = ProcessorStatus::new(&spec.name);
             (spec, status)
         };
         let processors: Vec<_> = processors.into_iter().map(with_status).collect();
-        let status = Status::new(Arc::clone(&budget), processors.iter().map(|(_, s)| Arc::clone(s)).collect());
-        Ok(Host { owner, shutdown_deadline, until_caught_up, budget, processors, status })
+        let statuses = processors.iter().map(|(_, s)| Arc::clone(s)).collect();
+        let status = Status::new(Arc::clone(&budget), Arc::clone(&governor), statuses);
+        Ok(Host { owner, shutdown_deadline, until_caught_up, budget, governor, processors, status })
     }
 }
 

@@ -28,6 +28,7 @@ use crate::checkpoint::Committer;
 use crate::dispatch::{Dispatcher, wait};
 use crate::emit::Emitter;
 use crate::error::{Cause, PartitionError};
+use crate::governor::Governor;
 use crate::guest::{CloseReason, OpenReason, Opening, Processor};
 use crate::hold::Hold;
 use crate::model::{OwnerId, PartitionId, Position, Scope, SequenceNumber, StartPosition};
@@ -48,6 +49,7 @@ pub(crate) struct Context {
     pub(crate) sinks: Sinks,
     pub(crate) options: ProcessorOptions,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) governor: Arc<Governor>,
     pub(crate) status: Arc<ProcessorStatus>,
     pub(crate) deadline: Duration,
 }
@@ -227,6 +229,7 @@ impl Pump {
         // Only "latest" has no position, and that is a checkpoint by now.
         let start = course.start.position().unwrap_or(StartPosition::Earliest);
         let budget = Arc::clone(&context.budget);
+        let store = (Arc::clone(&context.store), Arc::clone(&context.governor));
         let policies = (options.checkpoint, options.store_retry, options.store_timeout);
         Self {
             poller: Poller::new(
@@ -244,7 +247,7 @@ impl Pump {
                 (options.retry, options.held_events),
                 opening,
             ),
-            committer: Committer::new(seat.clone(), context.store.clone(), hold.generation(), policies, found),
+            committer: Committer::new(seat.clone(), store, hold.generation(), policies, found),
             hold,
             seat,
         }

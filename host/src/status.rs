@@ -10,12 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use crate::budget::Budget;
+pub use crate::governor::BudgetSnapshot;
+use crate::governor::Governor;
+use crate::meter::Meter;
+pub use crate::meter::StoreCalls;
 use crate::model::{PartitionId, SequenceNumber};
 
 /// A view of a running host. Cheap to clone; stays readable after the host has ended.
 #[derive(Clone, Debug)]
 pub struct Status {
     budget: Arc<Budget>,
+    governor: Arc<Governor>,
     processors: Arc<Vec<Arc<ProcessorStatus>>>,
 }
 
@@ -27,6 +32,10 @@ pub struct HostSnapshot {
     pub memory_cap: usize,
     /// Bytes of events in flight.
     pub memory_in_flight: usize,
+    /// The budget of checkpoint writes; `None` without one.
+    pub checkpoint_budget: Option<BudgetSnapshot>,
+    /// Calls of all processors to their checkpoint stores in the last minute.
+    pub storage_calls_per_minute: StoreCalls,
     /// The processors in the order of the configuration.
     pub processors: Vec<ProcessorSnapshot>,
 }
@@ -41,6 +50,8 @@ pub struct ProcessorSnapshot {
     pub problem: Option<String>,
     /// Its place in the fleet; `None` without one, and before the first cycle.
     pub fleet: Option<FleetSnapshot>,
+    /// Calls to its checkpoint store in the last minute.
+    pub storage_calls_per_minute: StoreCalls,
     /// Its partitions, as far as known.
     pub partitions: Vec<PartitionSnapshot>,
 }
@@ -138,16 +149,20 @@ pub enum State {
 }
 
 impl Status {
-    pub(crate) fn new(budget: Arc<Budget>, processors: Vec<Arc<ProcessorStatus>>) -> Self {
-        Self { budget, processors: Arc::new(processors) }
+    pub(crate) fn new(budget: Arc<Budget>, governor: Arc<Governor>, processors: Vec<Arc<ProcessorStatus>>) -> Self {
+        Self { budget, governor, processors: Arc::new(processors) }
     }
 
     /// The figures as of now.
     pub fn snapshot(&self) -> HostSnapshot {
+        let processors: Vec<_> = self.processors.iter().map(|p| p.snapshot()).collect();
+        let calls = processors.iter().map(|p| p.storage_calls_per_minute);
         HostSnapshot {
             memory_cap: self.budget.cap(),
             memory_in_flight: self.budget.in_flight(),
-            processors: self.processors.iter().map(|p| p.snapshot()).collect(),
+            checkpoint_budget: self.governor.snapshot(),
+            storage_calls_per_minute: calls.fold(StoreCalls::default(), StoreCalls::plus),
+            processors,
         }
     }
 }
@@ -156,6 +171,7 @@ impl Status {
 #[derive(Debug)]
 pub(crate) struct ProcessorStatus {
     name: String,
+    meter: Arc<Meter>,
     problem: Mutex<Option<String>>,
     fleet: Mutex<Option<FleetSnapshot>>,
     partitions: Mutex<BTreeMap<PartitionId, Arc<PartitionStatus>>>,
@@ -165,10 +181,16 @@ impl ProcessorStatus {
     pub(crate) fn new(name: &str) -> Arc<Self> {
         Arc::new(Self {
             name: name.into(),
+            meter: Meter::new(),
             problem: Mutex::default(),
             fleet: Mutex::default(),
             partitions: Mutex::default(),
         })
+    }
+
+    /// Counts what is asked of the processor's store.
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     pub(crate) fn set_problem(&self, problem: Option<String>) {
@@ -196,6 +218,7 @@ impl ProcessorStatus {
             name: self.name.clone(),
             problem: self.problem(),
             fleet: lock(&self.fleet).clone(),
+            storage_calls_per_minute: self.meter.calls(),
             partitions,
         }
     }

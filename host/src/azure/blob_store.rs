@@ -11,10 +11,12 @@
 mod address;
 mod container;
 mod layout;
+mod left;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub use address::{ContainerError, DEVELOPMENT_SAS};
 pub use container::{BlobContainer, Patience};
+pub use left::{Left, Leftovers};
 pub use store::BlobStore;

@@ -80,7 +80,8 @@ pub(crate) fn namespace(config: &NamespaceConfig) -> Result<Namespace, Failure> 
         .map_err(|error| Failure::usage(error.to_string()))
 }
 
-fn processor<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a ProcessorConfig, Failure> {
+/// The processor that is meant: the named one, or the only one.
+pub(crate) fn processor<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a ProcessorConfig, Failure> {
     let names = || config.processors.iter().map(|processor| processor.name.to_string()).collect::<Vec<_>>().join(", ");
     match (name, &config.processors[..]) {
         (None, [only]) => Ok(only),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::azure::{BlobContainer, Patience};
 use crate::config::CheckpointsConfig;
-use crate::local::DirectoryStore;
+use crate::local::{DirectoryStore, OpenError};
 use crate::model::{OwnerId, Scope};
 use crate::seams::CheckpointStore;
 
@@ -44,6 +44,23 @@ impl Stores {
             }
             Self::Container(container) => Arc::new(container.store(scope)),
         })
+    }
+
+    /// A scope's store, to be changed by a command. A directory is refused while a host works in it; who owns a partition in a container is
+    /// for the caller to look at.
+    pub(crate) fn change(&self, scope: &Scope, owner: &OwnerId) -> Result<Arc<dyn CheckpointStore>, String> {
+        match self {
+            Self::Directory(root) => match DirectoryStore::open(root, scope.clone(), owner) {
+                Ok(store) => Ok(Arc::new(store)),
+                Err(OpenError::InUse { holder, directory, .. }) => Err(format!(
+                    "a running host, {holder}, has the checkpoints in {}: stop it first. --force can't help here: the directory is \
+                     locked for as long as that process lives",
+                    directory.display()
+                )),
+                Err(error) => Err(error.to_string()),
+            },
+            Self::Container(container) => Ok(Arc::new(container.store(scope))),
+        }
     }
 
     /// A scope's store, to be looked at beside a running host.

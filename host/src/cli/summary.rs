@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::say;
-use crate::status::{HostSnapshot, PartitionSnapshot, State};
+use crate::status::{BudgetSnapshot, HostSnapshot, PartitionSnapshot, State, StoreCalls};
 
 const COLUMNS: [&str; 9] =
     ["processor", "partition", "received", "acknowledged", "rejected", "out", "checkpoint", "lag", "state"];
@@ -12,7 +12,9 @@ const COLUMNS: [&str; 9] =
 pub(crate) fn show(snapshot: &HostSnapshot, json: bool) {
     if json {
         let figures = serde_json::to_string(&snapshot.processors).unwrap_or_default();
-        tracing::info!(processors = figures, "summary");
+        let storage = serde_json::to_string(&snapshot.storage_calls_per_minute).unwrap_or_default();
+        let budget = snapshot.checkpoint_budget.as_ref().and_then(|budget| serde_json::to_string(budget).ok());
+        tracing::info!(processors = figures, storage_calls_per_minute = storage, checkpoint_budget = budget, "summary");
     } else {
         say(table(snapshot));
     }
@@ -53,8 +55,28 @@ fn table(snapshot: &HostSnapshot) -> String {
             table.add_row([&*processor.name, "-", "-", "-", "-", "-", "-", "-", &short(problem)]);
         }
     }
-    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.join("\n")
+    let rows = table.lines().map(|line| line.trim_end().to_owned());
+    rows.chain(storage(snapshot)).collect::<Vec<_>>().join("\n")
+}
+
+/// What the host asked of its checkpoint stores, where that is paid for or limited.
+fn storage(snapshot: &HostSnapshot) -> Vec<String> {
+    let mut lines = vec![];
+    if snapshot.processors.iter().any(|processor| processor.fleet.is_some()) {
+        let StoreCalls { lists, announcements, ownerships, reads, commits } = snapshot.storage_calls_per_minute;
+        lines.push(format!(
+            "storage calls in the last minute: {} ({lists} lists, {announcements} announcements, {ownerships} of ownership, {reads} \
+             checkpoints read, {commits} written)",
+            snapshot.storage_calls_per_minute.total()
+        ));
+    }
+    if let Some(budget) = snapshot.checkpoint_budget.as_ref().filter(|budget| budget.delayed > 0) {
+        let BudgetSnapshot { writes_per_minute, delayed, .. } = budget;
+        lines.push(format!(
+            "{delayed} checkpoints waited for their turn: this host may write {writes_per_minute} a minute"
+        ));
+    }
+    lines
 }
 
 fn row(processor: &str, partition: &PartitionSnapshot) -> [String; 9] {

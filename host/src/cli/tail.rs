@@ -51,8 +51,9 @@ pub(crate) struct TailArgs {
     until_caught_up: bool,
 }
 
+/// A place in a partition, as it is written on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum From {
+pub(crate) enum From {
     Earliest,
     Latest,
     Sequence(SequenceNumber),

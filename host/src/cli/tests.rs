@@ -7,6 +7,9 @@ use super::{Cli, Command};
 
 const COMMANDS: [&str; 7] = ["run", "dev", "emulator", "send", "tail", "check", "checkpoints"];
 
+/// Commands of commands.
+const ACTIONS: [(&str, [&str; 2]); 1] = [("checkpoints", ["set", "import"])];
+
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(line.split_whitespace())
 }
@@ -51,8 +54,38 @@ fn reference_page() -> String {
         let help = cli.find_subcommand_mut(name).unwrap().render_long_help().to_string();
         let help: Vec<_> = help.lines().map(str::trim_end).collect();
         page.push_str(&format!("\n## `weir {name}`\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+        let actions = ACTIONS.iter().filter(|(command, _)| *command == name).flat_map(|(_, actions)| actions);
+        for action in actions {
+            let help = action_help(&mut cli, name, action);
+            page.push_str(&format!("\n### `weir {name} {action}`\n\n```text\n{help}\n```\n"));
+        }
     }
     page
+}
+
+fn action_help(cli: &mut clap::Command, name: &str, action: &str) -> String {
+    let help =
+        cli.find_subcommand_mut(name).unwrap().find_subcommand_mut(action).unwrap().render_long_help().to_string();
+    help.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+}
+
+#[test]
+fn every_action_explains_itself_with_examples() {
+    let mut cli = Cli::command();
+    cli.build();
+    for (name, actions) in ACTIONS {
+        let command = cli.find_subcommand_mut(name).unwrap();
+        let names: Vec<_> = command.get_subcommands().map(|action| action.get_name().to_owned()).collect();
+        assert_eq!(names, actions);
+        for action in actions {
+            let help = action_help(&mut cli, name, action);
+            assert!(help.contains(&format!("Examples:\n  weir {name} {action}")), "{help}");
+            let after = help.split_once("Examples:").unwrap().1;
+            for line in after.lines() {
+                assert!(line.chars().count() <= 98, "would wrap on a usual terminal: {line}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -86,6 +119,12 @@ fn the_command_lines_of_the_documentation_are_understood() {
         "weir tail --endpoint amqp://127.0.0.1:5672 --hub out --from 2026-01-01T00:00:00Z --partition 0 --partition 1",
         "weir check delays.wasm --json",
         "weir checkpoints weir.toml --json",
+        "weir checkpoints --log-level debug",
+        "weir checkpoints set weir.toml --all --to earliest",
+        "weir checkpoints set weir.toml --processor delays --partition 0,3 --to 2026-01-01T00:00:00Z --force --yes",
+        "weir checkpoints set --partition 0 --partition 3 --to 4711 --dry-run --drop-state --log-format json",
+        "weir checkpoints import weir.toml --from same --from-group old --from-hub old --from-namespace old",
+        "weir checkpoints import --from https://a.blob.core.windows.net/old --from-credential cli --force --dry-run --yes",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");
@@ -97,6 +136,11 @@ fn the_command_lines_of_the_documentation_are_understood() {
 fn wrong_command_lines_are_refused_with_a_hint() {
     for (line, hint) in [
         ("weir checkpoint weir.toml", "'checkpoints'"),
+        ("weir checkpoints set weir.toml --to latest", "--partition <ID,…>"),
+        ("weir checkpoints set weir.toml --to latest --all --partition 0", "cannot be used with"),
+        ("weir checkpoints set weir.toml --all --to yesterday", "write earliest, latest, a sequence number, or a time"),
+        ("weir checkpoints weir.toml --to latest", "--to"),
+        ("weir checkpoints import weir.toml", "--from <CONTAINER>"),
         ("weir run --until-cought-up", "'--until-caught-up'"),
         ("weir emulator", "--hub <NAME[:PARTITIONS]>"),
         ("weir emulator --hub flights:0", "write NAME:PARTITIONS, such as flights:4, or NAME for one partition"),

@@ -57,6 +57,7 @@ pub(crate) async fn wire(config: &Config, until_caught_up: bool) -> Result<Wired
         .owner(owner)
         .memory(config.host.memory)
         .shutdown_deadline(config.host.shutdown_deadline)
+        .checkpoint_writes_per_minute(config.host.checkpoint_writes_per_minute)
         .until_caught_up(until_caught_up);
     let builder = specs.into_iter().fold(builder, |builder, spec| builder.processor(spec));
     let host = builder.build().map_err(|error| Failure::usage(error.to_string()))?;

@@ -143,11 +143,13 @@ fn host(table: &Table<'_>) -> Option<HostConfig> {
     let memory = table.size("memory");
     let shutdown_deadline = table.duration("shutdown-deadline");
     let partitions_refresh = table.duration("partitions-refresh");
+    let checkpoint_writes_per_minute = small(table.count("checkpoint-writes-per-minute"));
     Some(HostConfig {
         owner,
         memory: usize::try_from(memory?).ok()?,
         shutdown_deadline: shutdown_deadline?,
         partitions_refresh: partitions_refresh?,
+        checkpoint_writes_per_minute,
         guest_threads,
         cache,
     })

@@ -110,6 +110,8 @@ pub struct HostConfig {
     pub memory: usize,
     /// How long a shutdown may drain.
     pub shutdown_deadline: Duration,
+    /// The most checkpoints that the host writes a minute; `None`: no limit.
+    pub checkpoint_writes_per_minute: Option<u32>,
     /// How often hubs are asked for new partitions.
     pub partitions_refresh: Duration,
     /// Threads for modules; `None`: one per core.

@@ -217,6 +217,14 @@ pub(crate) static HOST: Section = Section {
             "How often each hub is asked for partitions that were added.",
         ),
         key(
+            "checkpoint-writes-per-minute",
+            Kind::Count(1, 1_000_000),
+            Described("no limit"),
+            "600",
+            "The most checkpoints that this host writes a minute, over all its partitions: what is due waits for its turn, longest first. Writes at \
+             shutdown, release and takeover never wait. Each busy partition needs 60 s / `checkpoint.interval`.",
+        ),
+        key(
             "guest-threads",
             Kind::Count(1, 1024),
             Described("one per core"),

@@ -79,6 +79,7 @@ fn a_full_file_is_understood() {
         owner = "host-0"
         memory = "1 GiB"
         guest-threads = 2
+        checkpoint-writes-per-minute = 600
         cache = "cache"
         [log]
         format = "json"
@@ -108,6 +109,7 @@ fn a_full_file_is_understood() {
     )
     .unwrap();
     assert_eq!(config.host.guest_threads, Some(2));
+    assert_eq!(config.host.checkpoint_writes_per_minute, Some(600));
     assert_eq!(config.host.cache.as_deref(), Some(&PathBuf::from("/etc/weir/cache")));
     assert_eq!(config.log.format, LogFormat::Json);
     let [delays, copies] = &config.processors[..] else { panic!("two processors") };

@@ -9,13 +9,13 @@ use weir_tests::guests::guest;
 use weir_tests::weir::{Ended, Weir, command, run, run_with_input};
 
 /// A local namespace in a process of its own.
-struct Namespace {
+pub(crate) struct Namespace {
     _weir: Weir,
-    endpoint: String,
+    pub(crate) endpoint: String,
 }
 
 impl Namespace {
-    fn start(hubs: &[&str]) -> Self {
+    pub(crate) fn start(hubs: &[&str]) -> Self {
         let hubs = hubs.iter().flat_map(|hub| ["--hub", hub]);
         let weir = Weir::start(&mut command(["emulator", "--listen", "127.0.0.1:0"].into_iter().chain(hubs)));
         let line = weir.wait_stdout("weir emulator is ready: ");
@@ -34,16 +34,16 @@ impl Namespace {
     }
 }
 
-fn json_lines(text: &str) -> Vec<Value> {
+pub(crate) fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
-fn numbered(range: std::ops::Range<usize>) -> String {
+pub(crate) fn numbered(range: std::ops::Range<usize>) -> String {
     range.map(|n| format!("{{\"body\":{{\"n\":{n}}},\"key\":\"k{}\"}}\n", n % 7)).collect()
 }
 
 /// A configuration that runs the identity processor over `flights` into a file.
-fn configuration(directory: &TempDir, namespace: &Namespace, more: &str) -> PathBuf {
+pub(crate) fn configuration(directory: &TempDir, namespace: &Namespace, more: &str) -> PathBuf {
     configuration_of("identity", directory, &namespace.endpoint, more)
 }
 
@@ -75,12 +75,12 @@ fn configuration_of(module: &str, directory: &TempDir, endpoint: &str, more: &st
     file
 }
 
-fn path(file: &Path) -> &str {
+pub(crate) fn path(file: &Path) -> &str {
     file.to_str().unwrap()
 }
 
 #[track_caller]
-fn is_for_people(ended: &Ended) {
+pub(crate) fn is_for_people(ended: &Ended) {
     for sign in ["panicked", "RUST_BACKTRACE", "Error {", "Some(", "stack backtrace"] {
         assert!(!ended.stderr.contains(sign), "{}", ended.stderr);
     }

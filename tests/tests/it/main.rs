@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects by failing")]
 
 mod cli;
+mod cli_checkpoints;
 mod faults;
 mod hog;
 mod hub;

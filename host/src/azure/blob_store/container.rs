@@ -184,7 +184,7 @@ impl BlobContainer {
 
     /// Asks whether the container can be used at all, and what about it will hurt: full sentences, to be shown.
     pub async fn check(&self) -> Result<Vec<String>, StoreError> {
-        self.list("").await?;
+        self.read(|| self.list_once("", true)).await?;
         let mut warnings = Vec::new();
         // Rights on the account are more than a host needs; without them nothing can be said.
         if let Some(service) = &self.0.service
@@ -203,16 +203,16 @@ impl BlobContainer {
 
     /// The blobs under a prefix, with metadata; `deleted` and old versions are not among them.
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
-        let listed = self.read(|| self.list_once(prefix)).await?;
+        let listed = self.read(|| self.list_once(prefix, false)).await?;
         listed.ok_or_else(|| StoreError::Determinate(format!("{}: the list is missing", self.0.name)))
     }
 
-    async fn list_once(&self, prefix: &str) -> azure_core::Result<Vec<Listed>> {
+    /// `probe`: one blob is enough to see that it works.
+    async fn list_once(&self, prefix: &str, probe: bool) -> azure_core::Result<Vec<Listed>> {
         let options = BlobContainerClientListBlobsOptions {
             prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
             include: Some(vec![ListBlobsIncludeItem::Metadata]),
-            // No prefix: only to see whether it works.
-            maxresults: prefix.is_empty().then_some(1),
+            maxresults: probe.then_some(1),
             ..Default::default()
         };
         let mut pages = self.0.client.list_blobs(Some(options))?.into_pages();
@@ -220,7 +220,7 @@ impl BlobContainer {
         while let Some(page) = pages.try_next().await? {
             let now = date(page.headers());
             listed.extend(page.into_model()?.blob_items.into_iter().filter_map(|item| Listed::new(item, now)));
-            if prefix.is_empty() {
+            if probe {
                 break;
             }
         }

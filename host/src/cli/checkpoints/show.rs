@@ -1,42 +1,21 @@
 //! `weir checkpoints`: how far each partition is. It only reads, and takes no lock, so it works beside running hosts.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use serde::Serialize;
 
-use super::failure::Failure;
-use super::hub::namespace;
-use super::reach::Address;
-use super::stores::Stores;
-use super::wire::scope;
-use super::{print_line, summary};
+use super::ShowArgs;
 use crate::azure::Timeouts;
+use crate::cli::failure::Failure;
+use crate::cli::hub::namespace;
+use crate::cli::reach::Address;
+use crate::cli::stores::Stores;
+use crate::cli::wire::scope;
+use crate::cli::{print_line, summary};
 use crate::config::{Config, ProcessorConfig};
 use crate::model::{Checkpoint, PartitionId, PartitionInfo};
 use crate::seams::{EventSource as _, Ownership, StoreError};
-
-/// Show per partition the checkpoint, what was last enqueued, and the lag
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  weir checkpoints weir.toml
-  weir checkpoints weir.toml --json | jq '.[].partitions[].lag'
-
-Works while `weir run` is running. The lag counts events that are enqueued, but not covered by the
-checkpoint. When a namespace can't be reached, the checkpoints are shown without what is enqueued
-there; when a checkpoint can't be read, its partition is shown without it. Both are said, and the
-exit code is 1.")]
-pub(crate) struct CheckpointsArgs {
-    /// The configuration
-    #[arg(value_name = "WEIR.TOML", default_value = "weir.toml")]
-    config: PathBuf,
-    /// Print an array of processors as JSON
-    #[arg(long)]
-    json: bool,
-}
 
 /// What is known of a processor.
 #[derive(Debug, Serialize)]
@@ -66,7 +45,7 @@ struct Partition {
     problem: Option<String>,
 }
 
-pub(crate) async fn checkpoints(args: CheckpointsArgs) -> Result<(), Failure> {
+pub(super) async fn show(args: ShowArgs) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
     let stores = Stores::new(&config.checkpoints).map_err(Failure::failed)?;
     let mut all = vec![];
