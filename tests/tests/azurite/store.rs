@@ -16,14 +16,14 @@ use weir_host::seams::{CheckpointStore, Part, Presence, StoreError, Written};
 use weir_host::testing::{Faults, FaultyStore, conformance};
 
 /// A container of its own for each test.
-struct World {
-    url: String,
+pub(crate) struct World {
+    pub(crate) url: String,
     container: BlobContainer,
     raw: BlobContainerClient,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let url = format!("{}/weir-{}-{}", crate::account(), std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let container = BlobContainer::new(&url, None, Patience::default()).unwrap();
@@ -43,7 +43,7 @@ impl World {
     }
 
     /// Every blob's name and metadata, as another client sees them.
-    async fn blobs(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+    pub(crate) async fn blobs(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         let options = BlobContainerClientListBlobsOptions {
             include: Some(vec![ListBlobsIncludeItem::Metadata]),
             ..Default::default()
