@@ -24,8 +24,13 @@ pub(crate) fn build(workspace: &Workspace) -> Outcome<Vec<PathBuf>> {
         .args(["--quiet", "--profile", "guest", "--target", "wasm32-wasip2"])
         .args(names.iter().flat_map(|name| ["-p", name]))
         .run("the errors above say what does not compile")?;
-    let folder = workspace.target.join("wasm32-wasip2").join("guest");
+    let folder = folder(workspace);
     Ok(names.iter().map(|name| folder.join(format!("{}.wasm", name.replace('-', "_")))).collect())
+}
+
+/// Where the components are.
+pub(crate) fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("wasm32-wasip2").join("guest")
 }
 
 /// The examples whose library is a `cdylib`; that is what makes a crate a component.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::thread;
 
 use crate::clients::Python;
+use crate::guests;
 use crate::process::{Failure, Outcome, Run, Server, Workspace, cargo, step};
 use crate::test::{Count, summary};
 
@@ -36,6 +37,12 @@ const SUITES: &[Suite] = &[
         script: "shared_group.py",
     },
     Suite {
+        name: MIXED,
+        about: "two Python processors, one in JavaScript and one `weir` sharing a group through Azurite",
+        language: Language::Python,
+        script: "mixed_group.py",
+    },
+    Suite {
         name: "python-sdk",
         about: "azure-eventhub's own live tests",
         language: Language::Python,
@@ -61,6 +68,9 @@ const SUITES: &[Suite] = &[
     },
 ];
 
+/// The suite with hosts of ours beside the official clients; it needs a processor.
+const MIXED: &str = "mixed-group";
+
 /// The suite of the checkpoint store in Azure Blob Storage.
 const BLOBS: &str = "blobs";
 
@@ -74,6 +84,9 @@ pub(crate) fn run(workspace: &Workspace, javascript: &Path, python: &Python, nam
         ));
     }
     let chosen = SUITES.iter().filter(|suite| names.is_empty() || names.iter().any(|name| name == suite.name));
+    if chosen.clone().any(|suite| suite.name == MIXED) {
+        guests::build(workspace)?;
+    }
     let (_azurite, blobs) = azurite(workspace, javascript)?;
     let mut total = Count::default();
     if names.is_empty() || names.iter().any(|name| name == BLOBS) {
@@ -123,6 +136,8 @@ fn one(
         Language::Python => Run::new(&python.interpreter, workspace)
             .env("PYTHONUNBUFFERED", "1")
             .env("WEIR_SDK_SOURCE", &python.sdk)
+            .env("WEIR_COMMAND", workspace.binary("weir"))
+            .env("WEIR_GUESTS", guests::folder(workspace))
             .arg(workspace.root.join("tests/clients/python").join(suite.script)),
         Language::JavaScript => Run::new("node", workspace).arg(javascript.join(suite.script)),
     };

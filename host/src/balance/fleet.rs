@@ -22,6 +22,9 @@ use super::*;
 
 pub(super) const ROUND: Duration = Duration::from_secs(10);
 
+/// Whom an SDK may take for the owner of what was released.
+const NOBODY: usize = usize::MAX;
+
 pub(super) struct Fleet {
     pub(super) hosts: Vec<Host>,
     pub(super) concurrent: bool,
@@ -285,12 +288,16 @@ impl Fleet {
     /// Rivals don't compare with what is known to be newer: each pass sees the store as it is.
     fn rival(&mut self, me: usize, rule: Rule) {
         for _ in 0..=self.records.len() {
-            let fresh = |blob: &Blob| blob.owner.filter(|_| self.now - blob.at < 60 * SECOND);
+            let nobody = rule.takes_nobody_for_a_host().then_some(NOBODY);
+            let fresh = |blob: &Blob| {
+                let written = blob.write > 0 && self.now - blob.at < 60 * SECOND;
+                blob.owner.or(nobody).filter(|_| written)
+            };
             let owners: Vec<Option<usize>> = self.records.iter().map(fresh).collect();
             let mut took = false;
             for p in rule.pass(&owners, me, &mut self.rng) {
                 if owners[p] != Some(me) {
-                    self.steals += usize::from(owners[p].is_some());
+                    self.steals += usize::from(owners[p].is_some_and(|owner| owner != NOBODY));
                     self.write(p, Some(me));
                     self.story.push(format!("r{me} has {p} ({rule:?}, from {:?})", owners[p]));
                     took = true;

@@ -13,8 +13,9 @@ pub(super) enum Rule {
     DotNet,
     Java,
     GoBalanced,
-    /// Rust's greedy strategy, too.
     GoGreedy,
+    RustBalanced,
+    RustGreedy,
     PythonBalanced,
     PythonGreedy,
     JsBalanced,
@@ -22,11 +23,13 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::DotNet,
         Self::Java,
         Self::GoBalanced,
         Self::GoGreedy,
+        Self::RustBalanced,
+        Self::RustGreedy,
         Self::PythonBalanced,
         Self::PythonGreedy,
         Self::JsBalanced,
@@ -38,14 +41,20 @@ impl Rule {
         matches!(self, Self::DotNet | Self::Java)
     }
 
+    /// Whether it takes an ownership that was released for that of a host, as long as it is fresh. Rust does: to it, the empty name is
+    /// a name.
+    pub(super) fn takes_nobody_for_a_host(self) -> bool {
+        matches!(self, Self::RustBalanced | Self::RustGreedy)
+    }
+
     /// One pass of host `me`.
     pub(super) fn pass(self, owners: &[Option<usize>], me: usize, rng: &mut SmallRng) -> Vec<usize> {
         let group = Group::of(owners, me);
         match self {
             Self::DotNet => group.dot_net(rng),
             Self::Java => group.java(rng),
-            Self::GoBalanced => group.go(false, rng),
-            Self::GoGreedy => group.go(true, rng),
+            Self::GoBalanced | Self::RustBalanced => group.go(false, rng),
+            Self::GoGreedy | Self::RustGreedy => group.go(true, rng),
             Self::PythonBalanced => group.python(false, rng),
             Self::PythonGreedy => group.python(true, rng),
             Self::JsBalanced => group.js(false, rng),

@@ -16,6 +16,7 @@ KEY_NAME, KEY = "RootManageSharedAccessKey", "bG9jYWw="
 PATIENCE = float(os.environ.get("WEIR_PATIENCE", "60"))
 
 _cases = []
+_endings = []
 _numbers = itertools.count()
 
 
@@ -23,6 +24,11 @@ def case(function):
     """Registers a case; it passes when the function returns."""
     _cases.append(function)
     return function
+
+
+def at_end(function):
+    """Registers what is to be done when all cases have run; it is told how many have failed."""
+    _endings.append(function)
 
 
 def main():
@@ -43,6 +49,8 @@ def main():
             traceback.print_exc()
         finally:
             control("DELETE", "/faults")
+    for function in _endings:
+        function(failed)
     # Clients of a failed case may have left threads behind.
     sys.stdout.flush()
     os._exit(1 if failed else 0)
@@ -72,9 +80,9 @@ def fault(action, at="now", **rest):
     return control("POST", "/faults", {"action": action, "at": at, **rest})
 
 
-def connection_string(hub):
+def connection_string(hub, host=ENDPOINT):
     return (
-        f"Endpoint=sb://{ENDPOINT};SharedAccessKeyName={KEY_NAME};SharedAccessKey={KEY};"
+        f"Endpoint=sb://{host};SharedAccessKeyName={KEY_NAME};SharedAccessKey={KEY};"
         f"UseDevelopmentEmulator=true;EntityPath={hub}"
     )
 

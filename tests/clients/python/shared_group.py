@@ -1,20 +1,14 @@
 """Two official Python consumers share a group: balanced and checkpointed through a blob store, over the namespace."""
 
 import collections
-import os
 import threading
 import uuid
 
 from azure.eventhub import EventData, EventHubConsumerClient, EventHubProducerClient
 from azure.eventhub.extensions.checkpointstoreblob import BlobCheckpointStore
+from blobs import BLOBS
 from harness import case, connection_string, equal, main, new_hub, wait_for
 
-# The account and key that every Azurite has.
-BLOBS = (
-    "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
-    "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
-    f"BlobEndpoint={os.environ['WEIR_BLOBS']};"
-)
 PARTITIONS = 4
 
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod checkpoints;
+mod keda;
 mod store;
 
 /// The URL of Azurite's account.
