@@ -1,4 +1,5 @@
 //! What the stories in `tests/` share.
 
+pub mod fleet;
 pub mod guests;
 pub mod weir;
