@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::emit::Accepted;
 use crate::error::Cause;
 use crate::governor::Governor;
+use crate::history;
 use crate::model::{Checkpoint, ETag, Generation, Position};
 use crate::pump::{Halt, Seat};
 use crate::retry::{Next, RetryPolicy, chance};
@@ -185,6 +186,7 @@ impl Committer {
         self.committed = Some(position.clone());
         self.seat.status.commits.add(1);
         self.seat.status.checkpoint.set(position.sequence_number);
+        history::committed(position.sequence_number);
         Ok(())
     }
 

@@ -23,6 +23,7 @@ use crate::error::{Cause, Range, Told};
 use crate::guest::{
     Answer, Batch, CloseReason, Failure, Instance, OpenReason, Opening, Processor, TrapCause, TrapReport,
 };
+use crate::history;
 use crate::model::{Event, Position};
 use crate::outputs::{Refused, Resolver, Routes};
 use crate::pump::{Halt, Seat};
@@ -237,6 +238,7 @@ impl Dispatcher {
         if held > self.held_limit {
             return Err(Halt::Failed(Cause::Held { range: range(events), held, limit: self.held_limit }));
         }
+        history::acknowledged(range(stands));
         if let Some(last) = stands.last() {
             status.handed_over.set(last.sequence_number);
             if self.streak.passed(last.sequence_number) {

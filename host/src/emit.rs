@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::budget::Charge;
 use crate::error::{Cause, Range};
+use crate::history;
 use crate::model::{Output, Position};
 use crate::outputs::{Routes, Sinks};
 use crate::pump::{Halt, Seat};
@@ -94,6 +95,7 @@ impl Emitter<'_> {
             }
             covered += next.covered;
             if let Some(position) = next.watermark {
+                history::accepted(position.sequence_number);
                 accepted.send_replace(Some(Accepted { position, covered }));
             }
         }

@@ -21,6 +21,7 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::begin::{Beginning, Found};
 use crate::budget::Budget;
@@ -30,6 +31,7 @@ use crate::emit::Emitter;
 use crate::error::{Cause, PartitionError};
 use crate::governor::Governor;
 use crate::guest::{CloseReason, OpenReason, Opening, Processor};
+use crate::history;
 use crate::hold::Hold;
 use crate::model::{OwnerId, PartitionId, Position, Scope, SequenceNumber, StartPosition};
 use crate::options::{ProcessorOptions, Start};
@@ -133,6 +135,16 @@ pub(crate) struct Assignment {
 
 /// Pumps a partition until it is drained, caught up, lost or failed. Dropping the future stops everything at once.
 pub(crate) async fn run(context: &Context, assignment: Assignment, drain: &CancellationToken) -> End {
+    let tenancy = history::tenancy(&context.name, &assignment.hold);
+    let lived = async {
+        let end = live(context, assignment, drain).await;
+        history::ended(&end);
+        end
+    };
+    lived.instrument(tenancy).await
+}
+
+async fn live(context: &Context, assignment: Assignment, drain: &CancellationToken) -> End {
     let seat = Arc::new(Seat::new(context, assignment.hold.partition()));
     let begun = begin(context, seat, assignment, drain).await;
     let mut pump = match begun {
@@ -162,6 +174,7 @@ async fn begin(
     let has_end = assignment.course.target.is_some();
     let beginning = Beginning { context, seat: &seat, hold: &assignment.hold, has_end, drain };
     let Some(found) = beginning.checkpoint().await? else { return Ok(None) };
+    history::began(found.as_ref().map(|(checkpoint, _)| checkpoint.position.sequence_number));
     if let Some((checkpoint, _)) = &found {
         let position = checkpoint.position.clone();
         let leased = assignment.hold.is_leased();

@@ -1,5 +1,6 @@
 //! What the stories in `tests/` share.
 
 pub mod consumer;
+pub mod fleet;
 pub mod guests;
 pub mod weir;

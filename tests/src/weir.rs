@@ -123,6 +123,11 @@ impl Weir {
         lock(&self.stdout.shared.0).lines.clone()
     }
 
+    /// The lines of standard error so far.
+    pub fn stderr_lines(&self) -> Vec<String> {
+        lock(&self.stderr.shared.0).lines.clone()
+    }
+
     /// Sends a signal, such as `libc::SIGTERM`.
     ///
     /// # Panics

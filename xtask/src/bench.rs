@@ -2,9 +2,14 @@
 
 use std::fs;
 
+use crate::clients;
 use crate::guests;
 use crate::prerequisites;
 use crate::process::{Failure, Outcome, Workspace, cargo, step};
+use crate::suites;
+
+/// The benchmark that needs Azurite, and with it Node.js.
+const FLEET: &str = "fleet";
 
 pub(crate) fn run(only: &[String]) -> Outcome<()> {
     let workspace = Workspace::find();
@@ -21,9 +26,15 @@ pub(crate) fn run(only: &[String]) -> Outcome<()> {
     guests::build(&workspace)?;
     for (_, bench) in benches.iter().filter(|(_, bench)| only.is_empty() || only.contains(bench)) {
         step(&format!("Benchmark `{bench}` (release mode; the first build takes several minutes)"));
+        let azurite = match bench.as_str() {
+            FLEET => Some(suites::azurite(&workspace, &clients::javascript(&workspace)?)?),
+            _ => None,
+        };
+        let blobs = azurite.as_ref().map_or("", |(_, address)| address);
         // With the features of the whole workspace, so that the benchmarks share one build of the dependencies.
         cargo(&workspace, "bench")
             .args(["--quiet", "--workspace", "--bench", bench])
+            .env("WEIR_BLOBS", blobs)
             .run("a benchmark that fails could not measure; the message above says why")?;
     }
     Ok(())

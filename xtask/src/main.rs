@@ -32,6 +32,7 @@ Usage: cargo xtask <COMMAND>
                   some: `test --clients python rhea blobs`.
   guests          Build the example processors to .wasm and print where they are.
   bench [NAMES]   Run the benchmarks, all or the named ones, in release mode. They print ratios to a baseline measured in the same run.
+                  `fleet` needs Node.js 20.
   fuzz [TARGETS]  Run the fuzz targets of amqp/fuzz, all or the named ones, for 60 s each or for `--seconds N`.
                   Fetches a nightly toolchain and cargo-fuzz where they are missing.
   headers         Only make sure that OpenSSL's headers are there, for whoever calls cargo directly.

@@ -190,7 +190,7 @@ impl Namespace {
 }
 
 /// Starts the blob store on a free port. Its account and key are the well-known ones.
-fn azurite(workspace: &Workspace, javascript: &Path) -> Outcome<(Server, String)> {
+pub(crate) fn azurite(workspace: &Workspace, javascript: &Path) -> Outcome<(Server, String)> {
     let (server, address) = Run::new("node", workspace)
         .arg(javascript.join("node_modules/azurite/dist/src/blob/main.js"))
         .args(["--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"])

@@ -258,7 +258,7 @@ pub(crate) static LOG: Section = Section {
             Kind::Text,
             Value("\"info\""),
             "\"info,weir::guest=debug\"",
-            "`error`, `warn`, `info`, `debug`, `trace`, or filters by target. What modules log has the target `weir::guest`.",
+            "`error`, `warn`, `info`, `debug`, `trace`, or filters by target. What modules log has the target `weir::guest`; each step of a tenancy (began, acknowledged, accepted, committed, ended) is told under `weir::history` at `debug`.",
         ),
     ],
 };

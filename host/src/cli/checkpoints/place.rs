@@ -77,14 +77,12 @@ fn latest(info: &PartitionInfo) -> Position {
 /// The last event before `number`, which need not be the one with the number before: compaction leaves gaps.
 async fn before(source: &dyn EventSource, info: &PartitionInfo, number: SequenceNumber) -> Result<Position, String> {
     let first = info.beginning_sequence_number;
+    let mut from = number;
     let mut back = 1;
-    while number > first {
-        let from = number.saturating_sub(back).max(first);
+    while from > first {
+        from = number.saturating_sub(back).max(first);
         if let Some(found) = last_in(source, info, from, number).await? {
             return Ok(found);
-        }
-        if from == first {
-            break;
         }
         back *= FURTHER;
     }
