@@ -13,6 +13,7 @@ use crate::dispatch::wait;
 use crate::error::Cause;
 use crate::hold::Hold;
 use crate::model::{Checkpoint, ETag, Position};
+use crate::options::Start;
 use crate::poll::{ATTEMPTS_OF_A_RUN, answer};
 use crate::pump::{Context, Halt, Seat};
 use crate::retry::chance;
@@ -52,6 +53,21 @@ impl Beginning<'_> {
             self.seat.status.checkpoint.set(checkpoint.position.sequence_number);
         }
         Ok(Some(found))
+    }
+
+    /// Where to begin without a checkpoint. A host that remembers one knows that somebody deleted it under a running fleet, and says so
+    /// aloud. "Latest" was decided long ago, and deciding it anew would skip what came since: then it goes on behind the one it remembers.
+    pub(crate) fn anew(&self, configured: Start) -> Start {
+        let Some(known) = self.seat.status.checkpoint.get() else { return configured };
+        let (start, what) = match configured {
+            Start::Latest => {
+                (Start::After(known), "it goes on behind that, since `start = \"latest\"` would skip events")
+            }
+            start => (start, "it begins at the configured `start`, and processes events again"),
+        };
+        let Seat { processor, event_hub, partition, .. } = self.seat;
+        tracing::error!(processor, event_hub, %partition, "its checkpoint is gone, which was at sequence number {known}: {what}");
+        start
     }
 
     /// What the end of the partition is now. `None`: drained meanwhile.

@@ -19,7 +19,7 @@ use crate::governor::Governor;
 use crate::history;
 use crate::model::{Checkpoint, ETag, Generation, Position};
 use crate::pump::{Halt, Seat};
-use crate::retry::{Next, RetryPolicy, chance};
+use crate::retry::{Backoff, Next, RetryPolicy, chance};
 use crate::seams::{CheckpointStore, StoreError, Written};
 
 /// When a checkpoint is written: whichever comes first. A partition without progress is not written.
@@ -82,6 +82,8 @@ pub(crate) struct Committer {
     cadence: Cadence,
     retry: RetryPolicy,
     timeout: Duration,
+    /// A failing write is tried for so long at least.
+    insist: Duration,
     committed: Option<Position>,
     etag: Option<ETag>,
 }
@@ -95,7 +97,14 @@ impl Committer {
         loaded: Option<(Position, ETag)>,
     ) -> Self {
         let (committed, etag) = loaded.unzip();
-        Self { seat, store, governor, generation, cadence, retry, timeout, committed, etag }
+        Self { seat, store, governor, generation, cadence, retry, timeout, insist: Duration::ZERO, committed, etag }
+    }
+
+    /// Tries a write for so long at least, however few its attempts are. In a fleet that is the expiry: where the whole store is away, the
+    /// tenancy ends before, and the partition is claimed again when the store is back. Who still holds it then is refused commits alone,
+    /// which a person must look at.
+    pub(crate) fn insisting(self, insist: Duration) -> Self {
+        Self { insist, ..self }
     }
 
     /// Runs until emit has ended and all it accepted is written.
@@ -148,6 +157,7 @@ impl Committer {
     /// Writes this position, and finds out what became of it.
     pub(crate) async fn commit(&mut self, position: &Position) -> Result<(), Halt> {
         let mine = Checkpoint { position: position.clone(), generation: self.generation, state: bytes::Bytes::new() };
+        let began = Instant::now();
         let mut failures = 0;
         let mut open = false;
         let etag = loop {
@@ -168,7 +178,14 @@ impl Committer {
             };
             failures += 1;
             let sequence_number = position.sequence_number;
-            match self.retry.after(failures, None, chance()) {
+            let next = match self.retry.after(failures, None, chance()) {
+                Next::GiveUp if began.elapsed() < self.insist => {
+                    let RetryPolicy { backoff: first, max_backoff: max, .. } = self.retry;
+                    Next::Again(Backoff { first, max }.pause(failures, chance()))
+                }
+                next => next,
+            };
+            match next {
                 Next::Again(pause) => {
                     self.seat
                         .trouble(format!("checkpoint {sequence_number} not written (attempt {failures}): {detail}"));

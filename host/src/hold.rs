@@ -171,7 +171,12 @@ impl Keeper {
                 tenancy.ownership = found.etag;
                 Err("its outcome was unknown; the record is still ours".into())
             }
-            _ => Ok(false),
+            found => {
+                if found.is_none() {
+                    self.hold.end("its ownership record was deleted");
+                }
+                Ok(false)
+            }
         }
     }
 }

@@ -168,7 +168,7 @@ async fn live(context: &Context, assignment: Assignment, drain: &CancellationTok
 async fn begin(
     context: &Context,
     seat: Arc<Seat>,
-    assignment: Assignment,
+    mut assignment: Assignment,
     drain: &CancellationToken,
 ) -> Result<Option<Pump>, Halt> {
     let has_end = assignment.course.target.is_some();
@@ -185,6 +185,7 @@ async fn begin(
         }
         return Ok(Some(pump));
     }
+    assignment.course.start = beginning.anew(assignment.course.start);
     if assignment.course.start != Start::Latest {
         return Ok(Some(Pump::new(context, Arc::clone(&seat), assignment, None, None)));
     }
@@ -244,6 +245,8 @@ impl Pump {
         let budget = Arc::clone(&context.budget);
         let store = (Arc::clone(&context.store), Arc::clone(&context.governor));
         let policies = (options.checkpoint, options.store_retry, options.store_timeout);
+        let committer = Committer::new(seat.clone(), store, hold.generation(), policies, found);
+        let expiry = options.fleet.as_ref().map(|fleet| fleet.expiry);
         Self {
             poller: Poller::new(
                 seat.clone(),
@@ -260,7 +263,7 @@ impl Pump {
                 (options.retry, options.held_events),
                 opening,
             ),
-            committer: Committer::new(seat.clone(), store, hold.generation(), policies, found),
+            committer: committer.insisting(expiry.unwrap_or_default()),
             hold,
             seat,
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use weir_amqp::message::MessageParts;
-use weir_emulator::{Emulator, EmulatorConfig, Groups, HubSpec, Incoming};
+use weir_emulator::{Emulator, EmulatorConfig, Groups, HubSpec, Incoming, Retention};
 use weir_host::model::{Event, PartitionId, StartPosition};
 use weir_host::seams::{EventSource, OpenOptions, PartitionReceiver, SourceError};
 
@@ -14,10 +14,15 @@ pub(crate) const HUB: &str = "flights";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn namespace(partitions: u32) -> Emulator {
+    namespace_that_keeps(partitions, Retention::default()).await
+}
+
+pub(crate) async fn namespace_that_keeps(partitions: u32, retention: Retention) -> Emulator {
     let config = EmulatorConfig {
         listen: "127.0.0.1:0".into(),
         hubs: vec![HubSpec { name: HUB.into(), partitions }],
         groups: Groups::Listed(vec!["audit".into()]),
+        retention,
         ..EmulatorConfig::default()
     };
     Emulator::start(config).await.unwrap()

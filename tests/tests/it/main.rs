@@ -3,6 +3,7 @@
 
 mod cli;
 mod cli_checkpoints;
+mod fault_table;
 mod faults;
 mod hog;
 mod hub;

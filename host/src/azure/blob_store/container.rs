@@ -26,6 +26,7 @@ use futures::TryStreamExt;
 use tokio::time::{sleep, timeout};
 
 use super::address::{Address, ContainerError};
+use super::clock;
 use super::layout::{Metadata, WRITE};
 use super::store::BlobStore;
 use crate::azure::Credential;
@@ -184,8 +185,10 @@ impl BlobContainer {
 
     /// Asks whether the container can be used at all, and what about it will hurt: full sentences, to be shown.
     pub async fn check(&self) -> Result<Vec<String>, StoreError> {
-        self.read(|| self.list_once("", true)).await?;
+        let missing = || StoreError::Determinate(format!("{}: the list is missing", self.0.name));
+        let now = self.read(|| self.look()).await?.ok_or_else(missing)?;
         let mut warnings = Vec::new();
+        warnings.extend(now.and_then(|now| clock::apart(now, OffsetDateTime::now_utc())));
         // Rights on the account are more than a host needs; without them nothing can be said.
         if let Some(service) = &self.0.service
             && let Ok(Ok(properties)) = timeout(self.0.patience.attempt, service.get_properties(None)).await
@@ -203,16 +206,21 @@ impl BlobContainer {
 
     /// The blobs under a prefix, with metadata; `deleted` and old versions are not among them.
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
-        let listed = self.read(|| self.list_once(prefix, false)).await?;
+        let listed = self.read(|| self.list_once(prefix)).await?;
         listed.ok_or_else(|| StoreError::Determinate(format!("{}: the list is missing", self.0.name)))
     }
 
-    /// `probe`: one blob is enough to see that it works.
-    async fn list_once(&self, prefix: &str, probe: bool) -> azure_core::Result<Vec<Listed>> {
+    /// Asks for one blob, whichever, to see whether the container answers; says the time at the service.
+    async fn look(&self) -> azure_core::Result<Option<OffsetDateTime>> {
+        let options = BlobContainerClientListBlobsOptions { maxresults: Some(1), ..Default::default() };
+        let page = self.0.client.list_blobs(Some(options))?.into_pages().try_next().await?;
+        Ok(page.and_then(|page| date(page.headers())))
+    }
+
+    async fn list_once(&self, prefix: &str) -> azure_core::Result<Vec<Listed>> {
         let options = BlobContainerClientListBlobsOptions {
             prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
             include: Some(vec![ListBlobsIncludeItem::Metadata]),
-            maxresults: probe.then_some(1),
             ..Default::default()
         };
         let mut pages = self.0.client.list_blobs(Some(options))?.into_pages();
@@ -220,9 +228,6 @@ impl BlobContainer {
         while let Some(page) = pages.try_next().await? {
             let now = date(page.headers());
             listed.extend(page.into_model()?.blob_items.into_iter().filter_map(|item| Listed::new(item, now)));
-            if probe {
-                break;
-            }
         }
         Ok(listed)
     }
@@ -404,7 +409,11 @@ impl BlobContainer {
         let ErrorKind::HttpResponse { status, .. } = error.kind() else {
             let words = format!("{name}: {}", deepest(error));
             return match error.kind() {
-                ErrorKind::Connection | ErrorKind::Credential => Fault::NotDone(words),
+                ErrorKind::Connection => Fault::NotDone(format!(
+                    "{name} can't be reached ({}); is its URL right, and the way to it open?",
+                    deepest(error)
+                )),
+                ErrorKind::Credential => Fault::NotDone(words),
                 _ => Fault::Open(words),
             };
         };
@@ -482,7 +491,7 @@ fn message(error: &azure_core::Error) -> String {
     let kind = ErrorKind::HttpResponse { status: *status, error_code: None, raw_response: raw };
     let said = StorageError::try_from(kind.into_error()).ok().and_then(|e| e.message).unwrap_or_default();
     // What follows the first line are ids and times.
-    match said.lines().next().unwrap_or_default().trim() {
+    match said.lines().next().unwrap_or_default().trim().trim_end_matches('.') {
         "" => String::new(),
         line => format!(": {line}"),
     }

@@ -143,7 +143,7 @@ async fn refusals_are_not_repeated_and_say_what_to_do() {
         (403, "AuthorizationPermissionMismatch", "Storage Blob Data Contributor"),
         (403, "AuthenticationFailed", "clock"),
         (403, "AuthorizationFailure", "firewall"),
-        (400, "InvalidHeaderValue", "In plain words."),
+        (400, "InvalidHeaderValue", "In plain words"),
     ] {
         service.script([Fate::Refused(status, code)]);
         let error = store.list().await.unwrap_err();
