@@ -72,7 +72,11 @@ impl Fleet {
         let emulator = Arc::new(Emulator::start(config).await.unwrap());
         let container = format!("{blobs}/fleet-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let opened = BlobContainer::new(&container, None, Patience::default()).unwrap();
-        opened.create().await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // On a loaded machine Azurite's first answers may be late; creating it again is no mistake.
+        while let Err(error) = opened.create().await {
+            assert!(Instant::now() < deadline, "no container: {error}");
+        }
         let scope = Scope { namespace: "localhost".into(), event_hub: "in".into(), consumer_group: "$default".into() };
         let store = Arc::new(opened.store(&scope));
         let sights = Arc::default();
