@@ -22,13 +22,13 @@ use crate::claim::Claim;
 use crate::error::Cause;
 use crate::hold::{Hold, Keeper};
 use crate::host::{PartitionEnd, PartitionOutcome, ProcessorOutcome};
-use crate::model::{PartitionId, SequenceNumber, Tenancy};
+use crate::model::{Incarnation, Mark, PartitionId, SequenceNumber, Tenancy};
 use crate::options::Start;
 use crate::poll::ATTEMPTS_OF_A_RUN;
 use crate::pump::{self, Assignment, Context, Course, End, Seat};
 use crate::retry::chance;
 use crate::seams::Written;
-use crate::sharing::{Sharing, Stand};
+use crate::sharing::{Leftover, Sharing, Stand};
 use crate::shutdown::Shutdown;
 use crate::status::{FleetSnapshot, State};
 
@@ -45,6 +45,9 @@ pub(crate) struct Coordinator {
     /// `None`: the partitions are not known yet.
     refreshed: Option<Instant>,
     sharing: Sharing,
+    incarnation: Incarnation,
+    /// Claims that were made, for their marks.
+    claims: u64,
     pumps: JoinSet<(PartitionId, End)>,
     by_task: BTreeMap<tokio::task::Id, PartitionId>,
     /// Failed rounds in a row, and when to try again.
@@ -85,6 +88,8 @@ impl Coordinator {
         Self {
             sharing: Sharing::new(&context.owner, context.options.fleet.as_ref()),
             next_cycle: Instant::now(),
+            incarnation: Incarnation::new(rand::random()),
+            claims: 0,
             context,
             shutdown,
             has_end,
@@ -201,7 +206,9 @@ impl Coordinator {
             () = drain.cancelled() => return Ok(()),
             claims = self.look() => claims?,
         };
-        let attempts = claims.into_iter().take_while(|_| !drain.is_cancelled()).map(|claim| self.attempt(claim));
+        let claims: Vec<_> = claims.into_iter().map(|claim| (claim, self.mark())).collect();
+        let attempts = claims.into_iter().take_while(|_| !drain.is_cancelled());
+        let attempts = attempts.map(|(claim, mark)| self.attempt(claim, mark));
         let mut attempts = futures::stream::iter(attempts).buffer_unordered(CLAIMS_AT_ONCE);
         let mut claimed = Vec::new();
         while let Some(result) = attempts.next().await {
@@ -263,8 +270,10 @@ impl Coordinator {
                 running.drain.cancel();
             }
         }
-        for leftover in plan.leftovers {
-            Hold::new(leftover, true).release(&*context.store, limit, &context.name).await;
+        for Leftover { partition, generation, ownership } in plan.leftovers {
+            let (owner, mark) = (context.owner.clone(), self.mark());
+            let tenancy = Tenancy { partition, owner, mark, generation, ownership };
+            Hold::new(tenancy, true).release(&*context.store, limit, &context.name).await;
         }
         if pause.is_some() {
             for id in stand.wanted.iter().filter(|id| !plan.claims.iter().any(|claim| claim.partition == **id)) {
@@ -373,11 +382,17 @@ impl Coordinator {
         results.into_iter().collect()
     }
 
-    async fn attempt(&self, claim: Claim) -> (Claim, Instant, Result<Written<Tenancy>, String>) {
+    /// The mark of another claim.
+    fn mark(&mut self) -> Mark {
+        self.claims += 1;
+        Mark::new(self.incarnation, self.claims)
+    }
+
+    async fn attempt(&self, claim: Claim, mark: Mark) -> (Claim, Instant, Result<Written<Tenancy>, String>) {
         let Context { store, owner, options, .. } = &*self.context;
         let sent = Instant::now();
         let result =
-            bounded(options.store_timeout, store.claim(&claim.partition, owner, claim.expected.as_ref())).await;
+            bounded(options.store_timeout, store.claim(&claim.partition, owner, mark, claim.expected.as_ref())).await;
         (claim, sent, result)
     }
 

@@ -12,12 +12,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::{Ailment, Lease, Moment, Terms, Verdict};
-use crate::model::{Generation, PartitionId, Tenancy};
+use crate::model::{ETag, Generation, Mark, PartitionId, Tenancy};
 use crate::pump::Seat;
 use crate::seams::{CheckpointStore, StoreError, Written};
 
 /// How often a pump that isn't well is looked at again.
 const LOOK_AGAIN: u32 = 60;
+/// How often a release is tried that meets writes of its own tenancy: a renewal, and once more for luck.
+const RELEASES: u32 = 3;
 
 /// A tenancy, and whether it still stands.
 pub(crate) struct Hold {
@@ -25,6 +27,7 @@ pub(crate) struct Hold {
     tenancy: Mutex<Tenancy>,
     partition: PartitionId,
     generation: Generation,
+    mark: Mark,
     /// Whether others may take the partition when it isn't renewed.
     leased: bool,
     over: CancellationToken,
@@ -34,9 +37,9 @@ pub(crate) struct Hold {
 impl Hold {
     /// Begins with a claim.
     pub(crate) fn new(tenancy: Tenancy, leased: bool) -> Arc<Self> {
-        let (partition, generation) = (tenancy.partition.clone(), tenancy.generation);
-        let over = CancellationToken::new();
-        Arc::new(Self { tenancy: Mutex::new(tenancy), partition, generation, leased, over, why: OnceLock::new() })
+        let (partition, generation, mark) = (tenancy.partition.clone(), tenancy.generation, tenancy.mark);
+        let (over, why) = (CancellationToken::new(), OnceLock::new());
+        Arc::new(Self { tenancy: Mutex::new(tenancy), partition, generation, mark, leased, over, why })
     }
 
     pub(crate) fn partition(&self) -> &PartitionId {
@@ -45,6 +48,10 @@ impl Hold {
 
     pub(crate) fn generation(&self) -> Generation {
         self.generation
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        self.mark
     }
 
     /// Whether it has to be renewed.
@@ -67,15 +74,41 @@ impl Hold {
 
     /// Gives the partition back, if it is still ours. What fails here only costs the next owner some time.
     pub(crate) async fn release(&self, store: &dyn CheckpointStore, limit: Duration, processor: &str) {
-        let tenancy = self.tenancy.lock().await;
+        let mut tenancy = self.tenancy.lock().await;
         self.end("it was released");
-        let detail = match timeout(limit, store.release(&tenancy)).await {
-            Ok(Ok(Written::Done(()) | Written::Conflict)) => return,
+        let detail = match timeout(limit, give_back(store, &mut tenancy)).await {
+            Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {limit:?}"),
         };
         tracing::warn!(processor, partition = %self.partition, "could not release the partition: {detail}");
     }
+}
+
+/// Releases a record. A renewal, or the release itself, may have been written although nobody said so: after whatever leaves that open
+/// the record decides, and a release that met a renewal of this very tenancy is made again.
+async fn give_back(store: &dyn CheckpointStore, tenancy: &mut Tenancy) -> Result<(), StoreError> {
+    for _ in 0..RELEASES {
+        match store.release(tenancy).await {
+            Ok(Written::Done(())) => return Ok(()),
+            Ok(Written::Conflict) | Err(StoreError::Indeterminate(_)) => {}
+            Err(error) => return Err(error),
+        }
+        match still_ours(store, tenancy).await? {
+            Some(etag) => tenancy.ownership = etag,
+            None => return Ok(()),
+        }
+    }
+    Err(StoreError::Determinate("its record keeps changing".into()))
+}
+
+/// The ETag of a tenancy's record, if it still is that tenancy's.
+async fn still_ours(store: &dyn CheckpointStore, tenancy: &Tenancy) -> Result<Option<ETag>, StoreError> {
+    let listing = store.list().await?;
+    let record = listing.partitions.into_iter().find(|record| record.partition == tenancy.partition);
+    let found = record.and_then(|record| record.ownership);
+    let ours = found.filter(|o| o.owner.as_ref() == Some(&tenancy.owner) && o.mark == Some(tenancy.mark));
+    Ok(ours.map(|ownership| ownership.etag))
 }
 
 /// Renews a hold until it is over.
@@ -163,15 +196,13 @@ impl Keeper {
             Err(_) => return Err(late()),
         }
         let until = fence.min(Instant::now() + self.terms.retry);
-        let listed = tokio::time::timeout_at(until, self.store.list()).await.map_err(|_| late())?;
-        let listed = listed.map_err(|error| error.to_string())?;
-        let record = listed.partitions.into_iter().find(|record| record.partition == *self.hold.partition());
-        match record.and_then(|record| record.ownership) {
-            Some(found) if found.owner.as_ref() == Some(&tenancy.owner) && found.generation == tenancy.generation => {
-                tenancy.ownership = found.etag;
+        let found = tokio::time::timeout_at(until, still_ours(&*self.store, &tenancy)).await.map_err(|_| late())?;
+        match found.map_err(|error| error.to_string())? {
+            Some(etag) => {
+                tenancy.ownership = etag;
                 Err("its outcome was unknown; the record is still ours".into())
             }
-            _ => Ok(false),
+            None => Ok(false),
         }
     }
 }

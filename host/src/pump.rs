@@ -244,7 +244,13 @@ impl Pump {
                 (options.retry, options.held_events),
                 opening,
             ),
-            committer: Committer::new(seat.clone(), context.store.clone(), hold.generation(), policies, found),
+            committer: Committer::new(
+                seat.clone(),
+                context.store.clone(),
+                (hold.generation(), hold.mark()),
+                policies,
+                found,
+            ),
             hold,
             seat,
         }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::model::{Checkpoint, ETag, Event, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy};
+use crate::model::{
+    Checkpoint, ETag, Event, Mark, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy,
+};
 
 /// A hub to read from, seen through one consumer group.
 #[async_trait]
@@ -94,13 +96,15 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// Everything known of the scope, in one round trip: all that a host needs to decide what to claim and what to give up.
     async fn list(&self) -> Result<Listing, StoreError>;
 
-    /// Takes a partition that is free (`expected: None` where no record exists) or whose record still has the ETag `expected`.
+    /// Takes a partition that is free (`expected: None` where no record exists) or whose record still has the ETag `expected`. The
+    /// record keeps the `mark`, also when it is renewed and released, so that whoever wrote it knows it again.
     /// The new tenancy's generation is above that of the ownership record and of the checkpoint, whichever is higher: it counts on even
     /// where the ownership record was lost or rewritten by somebody who keeps no generations.
     async fn claim(
         &self,
         partition: &PartitionId,
         owner: &OwnerId,
+        mark: Mark,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError>;
 
@@ -158,6 +162,8 @@ pub struct Ownership {
     pub owner: Option<OwnerId>,
     /// How many ownerships there were, this one included; 0 when the record's writer doesn't count.
     pub generation: u64,
+    /// The tenancy that wrote it, be it its release; `None`: another SDK, or a Weir that left no mark.
+    pub mark: Option<Mark>,
     /// Condition for the next write.
     pub etag: ETag,
     /// How long ago it was written, by the store's own clock alone; `None` where the store has none, and then it counts as fresh.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::balance::{self, Balancer, Here, Settings, Snapshot, View};
 use crate::claim::{self, Claim};
 use crate::lease::Terms;
-use crate::model::{OwnerId, PartitionId, Tenancy};
+use crate::model::{ETag, Generation, OwnerId, PartitionId};
 use crate::options::Fleet;
 use crate::seams::{HostRecord, Listing, Part, PartitionRecord, Presence};
 
@@ -46,10 +46,18 @@ pub(crate) struct Plan {
     /// To be drained and released.
     pub(crate) releases: Vec<PartitionId>,
     /// Records in this host's name that nothing runs under, from before a restart: to be released as they are.
-    pub(crate) leftovers: Vec<Tenancy>,
+    pub(crate) leftovers: Vec<Leftover>,
     /// Not ours any more, and to whom.
     pub(crate) lost: Vec<(PartitionId, String)>,
     pub(crate) view: Option<View>,
+}
+
+/// A record to be released.
+#[derive(Debug)]
+pub(crate) struct Leftover {
+    pub(crate) partition: PartitionId,
+    pub(crate) generation: Generation,
+    pub(crate) ownership: ETag,
 }
 
 /// How the partitions stand on this host.
@@ -144,19 +152,15 @@ impl Member {
         });
         let (running, idle): (Vec<_>, Vec<_>) = decision.release.into_iter().partition(|release| release.running);
         let releases = running.into_iter().map(|release| release.partition).collect();
-        let leftovers = idle.into_iter().map(|release| self.leftover(listing, release)).collect();
+        let leftovers = idle.into_iter().map(|release| leftover(listing, release)).collect();
         Plan { claims: claims.collect(), lost: lost.collect(), releases, leftovers, view: Some(decision.view) }
     }
 }
 
-impl Member {
-    fn leftover(&self, listing: &Listing, release: balance::Release) -> Tenancy {
-        let record = listing.partitions.iter().find(|record| record.partition == release.partition);
-        let generation =
-            record.and_then(|record| record.ownership.as_ref()).map_or(0, |ownership| ownership.generation);
-        let owner = self.owner.clone();
-        Tenancy { partition: release.partition, owner, generation, ownership: release.expected }
-    }
+fn leftover(listing: &Listing, release: balance::Release) -> Leftover {
+    let record = listing.partitions.iter().find(|record| record.partition == release.partition);
+    let generation = record.and_then(|record| record.ownership.as_ref()).map_or(0, |ownership| ownership.generation);
+    Leftover { partition: release.partition, generation, ownership: release.expected }
 }
 
 fn record(record: &PartitionRecord) -> Option<balance::Record> {

@@ -17,7 +17,7 @@ use super::durable::{create_directories, sync_entry};
 use super::record::{
     self, CheckpointRecord, HOSTS, OwnershipRecord, PresenceRecord, Stored, Subject, Unreadable, segment,
 };
-use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Scope, Tenancy};
+use crate::model::{Checkpoint, ETag, Mark, OwnerId, PartitionId, Scope, Tenancy};
 use crate::seams::{CheckpointStore, HostRecord, Listing, PartitionRecord, Presence, StoreError, Written};
 
 /// The checkpoint store of one scope, in a directory.
@@ -160,7 +160,8 @@ impl Inner {
             let revision = found.map_or(0, |o| o.revision) + 1;
             let subject = Subject::new(&self.scope, &tenancy.partition);
             let owner = owner.map(ToString::to_string);
-            (OwnershipRecord { subject, owner, generation: tenancy.generation, revision }, ())
+            let mark = Some(tenancy.mark.to_string());
+            (OwnershipRecord { subject, owner, generation: tenancy.generation, mark, revision }, ())
         })?;
         Ok(written.map(|(etag, ())| etag))
     }
@@ -239,6 +240,7 @@ impl CheckpointStore for DirectoryStore {
         &self,
         partition: &PartitionId,
         owner: &OwnerId,
+        mark: Mark,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError> {
         let (partition, owner, expected) = (partition.clone(), owner.clone(), expected.cloned());
@@ -248,9 +250,10 @@ impl CheckpointStore for DirectoryStore {
                 let (generation, revision) = found.map_or((0, 0), |o| (o.generation, o.revision));
                 let (generation, revision) = (generation.max(committed) + 1, revision + 1);
                 let subject = Subject::new(&inner.scope, &partition);
-                (OwnershipRecord { subject, owner: Some(owner.to_string()), generation, revision }, generation)
+                let (owner, mark) = (Some(owner.to_string()), Some(mark.to_string()));
+                (OwnershipRecord { subject, owner, generation, mark, revision }, generation)
             })?;
-            Ok(written.map(|(ownership, generation)| Tenancy { partition, owner, generation, ownership }))
+            Ok(written.map(|(ownership, generation)| Tenancy { partition, owner, mark, generation, ownership }))
         })
         .await
     }

@@ -192,9 +192,10 @@ impl CheckpointStore for Audited {
         &self,
         partition: &PartitionId,
         owner: &OwnerId,
+        mark: crate::model::Mark,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError> {
-        self.inner.claim(partition, owner, expected).await
+        self.inner.claim(partition, owner, mark, expected).await
     }
 
     async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {

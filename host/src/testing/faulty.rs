@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::model::{Checkpoint, ETag, Event, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy};
+use crate::model::{
+    Checkpoint, ETag, Event, Mark, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy,
+};
 use crate::seams::{
     CheckpointStore, EventSource, Listing, OpenOptions, PartitionReceiver, Presence, Sink, SinkError, SourceError,
     SourceErrorKind, StoreError, Written,
@@ -164,10 +166,11 @@ impl<S: CheckpointStore> CheckpointStore for FaultyStore<S> {
         &self,
         partition: &PartitionId,
         owner: &OwnerId,
+        mark: Mark,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError> {
         let (partition, owner, expected) = (partition.clone(), owner.clone(), expected.cloned());
-        self.write(|inner| async move { inner.claim(&partition, &owner, expected.as_ref()).await }).await
+        self.write(|inner| async move { inner.claim(&partition, &owner, mark, expected.as_ref()).await }).await
     }
 
     async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {

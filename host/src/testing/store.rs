@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, SequenceNumber, Tenancy};
+use crate::model::{Checkpoint, ETag, Mark, OwnerId, PartitionId, SequenceNumber, Tenancy};
 use crate::seams::{CheckpointStore, HostRecord, Listing, Ownership, PartitionRecord, Presence, StoreError, Written};
 
 /// A checkpoint store in memory. Clones are the same store. Its clock is tokio's: in a test with paused time, records age as the
@@ -29,6 +29,7 @@ struct Inner {
 struct Owned {
     owner: Option<OwnerId>,
     generation: u64,
+    mark: Mark,
     etag: ETag,
     at: Instant,
 }
@@ -44,7 +45,8 @@ impl Inner {
         let etag = self.etag();
         match self.ownerships.get_mut(&tenancy.partition) {
             Some(owned) if owned.etag == tenancy.ownership => {
-                *owned = Owned { owner, generation: tenancy.generation, etag: etag.clone(), at: Instant::now() };
+                let Tenancy { generation, mark, .. } = *tenancy;
+                *owned = Owned { owner, generation, mark, etag: etag.clone(), at: Instant::now() };
                 Written::Done(etag)
             }
             _ => Written::Conflict,
@@ -97,6 +99,7 @@ impl CheckpointStore for MemoryStore {
             records.entry(p).or_insert_with(|| blank(p)).ownership = Some(Ownership {
                 owner: owned.owner.clone(),
                 generation: owned.generation,
+                mark: Some(owned.mark),
                 etag: owned.etag.clone(),
                 age: Some(owned.at.elapsed()),
             });
@@ -116,6 +119,7 @@ impl CheckpointStore for MemoryStore {
         &self,
         partition: &PartitionId,
         owner: &OwnerId,
+        mark: Mark,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError> {
         let mut inner = self.lock();
@@ -126,9 +130,10 @@ impl CheckpointStore for MemoryStore {
         let committed = inner.checkpoints.get(partition).map_or(0, |(c, _)| c.generation);
         let generation = current.map_or(0, |o| o.generation).max(committed) + 1;
         let etag = inner.etag();
-        let owned = Owned { owner: Some(owner.clone()), generation, etag: etag.clone(), at: Instant::now() };
+        let owned = Owned { owner: Some(owner.clone()), generation, mark, etag: etag.clone(), at: Instant::now() };
         inner.ownerships.insert(partition.clone(), owned);
-        Ok(Written::Done(Tenancy { partition: partition.clone(), owner: owner.clone(), generation, ownership: etag }))
+        let (partition, owner) = (partition.clone(), owner.clone());
+        Ok(Written::Done(Tenancy { partition, owner, mark, generation, ownership: etag }))
     }
 
     async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {
