@@ -201,17 +201,25 @@ impl CheckpointStore for Table {
         Ok(self.rewrite(tenancy, None).map(drop))
     }
 
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
         let mut hosts = self.hosts();
         let name = presence.owner.to_string();
-        let version = hosts.get(&name).and_then(|host| host.etag.0.parse::<u64>().ok()).unwrap_or(0) + 1;
-        hosts.insert(name, HostRecord { presence: presence.clone(), etag: tag(version), age: None });
-        Ok(())
+        let found = hosts.get(&name).map(|host| &host.etag);
+        if found != expected {
+            return Ok(Written::Conflict);
+        }
+        let etag = tag(found.and_then(|etag| etag.0.parse::<u64>().ok()).unwrap_or(0) + 1);
+        hosts.insert(name, HostRecord { presence: presence.clone(), etag: etag.clone(), age: None });
+        Ok(Written::Done(etag))
     }
 
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
-        self.hosts().remove(owner.as_str());
-        Ok(())
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
+        let mut hosts = self.hosts();
+        if hosts.get(owner.as_str()).is_some_and(|host| host.etag != *expected) {
+            return Ok(Written::Conflict);
+        }
+        hosts.remove(owner.as_str());
+        Ok(Written::Done(()))
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {

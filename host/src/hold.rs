@@ -206,3 +206,38 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::model::{Incarnation, OwnerId};
+    use crate::testing::{Faults, FaultyStore, MemoryStore};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_release_finds_its_record_behind_a_renewal_that_nobody_confirmed() {
+        let memory = MemoryStore::new();
+        let store = FaultyStore::new(memory.clone(), 1, Faults::NONE);
+        let (partition, ann) = (PartitionId::from("0"), OwnerId::from("ann"));
+        let mark = |claim| Mark::new(Incarnation::new(1), claim);
+        let limit = Duration::from_secs(5);
+        let claim = async |n, etag: Option<&ETag>| match store.claim(&partition, &ann, mark(n), etag).await.unwrap() {
+            Written::Done(tenancy) => tenancy,
+            Written::Conflict => panic!("nobody else is here"),
+        };
+        let tenancy = claim(1, None).await;
+        store.set(Faults { unknown_done: 1.0, ..Faults::NONE });
+        assert!(store.renew(&tenancy).await.is_err(), "written, but nobody says so");
+        store.set(Faults::NONE);
+        Hold::new(tenancy, true).release(&store, limit, "test").await;
+        assert_eq!(memory.owner("0"), None);
+
+        // A record of the same owner's next tenancy is left alone.
+        let etag = store.list().await.unwrap().partitions[0].ownership.as_ref().map(|o| o.etag.clone());
+        let old = claim(2, etag.as_ref()).await;
+        claim(3, Some(&old.ownership)).await;
+        Hold::new(old, true).release(&store, limit, "test").await;
+        assert_eq!(memory.owner("0"), Some(ann.clone()));
+    }
+}

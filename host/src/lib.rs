@@ -32,6 +32,7 @@ mod dispatch;
 mod emit;
 pub mod error;
 pub mod guest;
+mod heart;
 mod hold;
 pub mod host;
 mod lease;

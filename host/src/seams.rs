@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{
-    Checkpoint, ETag, Event, Mark, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy,
+    Checkpoint, ETag, Event, Incarnation, Mark, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy,
 };
 
 /// A hub to read from, seen through one consumer group.
@@ -115,12 +115,12 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// Gives a partition back: the record stays, without an owner.
     async fn release(&self, tenancy: &Tenancy) -> Result<Written<()>, StoreError>;
 
-    /// Says that a host is there, in place of whatever it said before. The only write without a condition: nobody else writes this
-    /// record.
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError>;
+    /// Says that a host is there, in place of the announcement with the ETag `expected` (`None`: there must be none). A conflict means
+    /// that another process goes by the same name.
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError>;
 
-    /// Takes a host's announcement away; it may be gone already.
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError>;
+    /// Takes a host's announcement away, if it still has this ETag; one that is gone already is as good.
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError>;
 
     /// Reads a partition's checkpoint. `None`: there never was one.
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError>;
@@ -175,6 +175,10 @@ pub struct Ownership {
 pub struct Presence {
     /// The host, by the name under which it owns partitions.
     pub owner: OwnerId,
+    /// Which start of it; `None`: a Weir that doesn't tell.
+    pub incarnation: Option<Incarnation>,
+    /// Whether this announcement stands for all of its ownerships, which it doesn't renew.
+    pub exclusive: bool,
     /// The most partitions that it takes; `None`: as many as there are.
     pub capacity: Option<u32>,
     /// How it takes part.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::balance::{self, Balancer, Here, Settings, Snapshot, View};
 use crate::claim::{self, Claim};
 use crate::lease::Terms;
-use crate::model::{ETag, Generation, OwnerId, PartitionId};
+use crate::model::{ETag, Generation, Incarnation, OwnerId, PartitionId};
 use crate::options::Fleet;
 use crate::seams::{HostRecord, Listing, Part, PartitionRecord, Presence};
 
@@ -20,6 +20,11 @@ const CYCLES: u32 = 6;
 /// A cycle takes between this share of its time and [`LONGEST`]: hosts that began together drift apart.
 const SHORTEST: f64 = 0.8;
 const LONGEST: f64 = 1.3;
+
+/// The time from one cycle to the next, with `chance` in 0..1.
+pub(crate) fn cycle(terms: Terms, chance: f64) -> Duration {
+    (terms.expiry / CYCLES).mul_f64(SHORTEST + (LONGEST - SHORTEST) * chance)
+}
 
 /// How the partitions of a processor are shared.
 pub(crate) enum Sharing {
@@ -34,9 +39,9 @@ pub(crate) struct Member {
     owner: OwnerId,
     terms: Terms,
     most: Option<usize>,
+    exclusive: bool,
     balancer: Balancer,
     began: Instant,
-    wanted: u32,
 }
 
 /// What to do in a cycle.
@@ -80,9 +85,9 @@ impl Sharing {
             owner: owner.clone(),
             terms: Terms::of(fleet.expiry),
             most: fleet.most,
+            exclusive: false,
             balancer: Balancer::new(owner.clone(), settings),
             began: Instant::now(),
-            wanted: 1,
         }))
     }
 
@@ -96,19 +101,26 @@ impl Sharing {
 
     /// How long until the next cycle, with `chance` in 0..1. `None`: only when there is something to do.
     pub(crate) fn pause(&self, chance: f64) -> Option<Duration> {
-        self.terms().map(|terms| (terms.expiry / CYCLES).mul_f64(SHORTEST + (LONGEST - SHORTEST) * chance))
+        self.terms().map(|terms| cycle(terms, chance))
     }
 
     /// What the other hosts are to be told, if there are any.
-    pub(crate) fn presence(&self) -> Option<Presence> {
+    pub(crate) fn presence(&self, incarnation: Incarnation) -> Option<Presence> {
         let Self::Fleet(member) = self else { return None };
         Some(Presence {
             owner: member.owner.clone(),
+            incarnation: Some(incarnation),
+            exclusive: member.exclusive,
             part: part(member.balancer.part(false)),
             capacity: member.most.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
-            wanted: member.wanted,
+            wanted: 1,
             version: env!("CARGO_PKG_VERSION").into(),
         })
+    }
+
+    /// Whether a sign of life of this host stands for all of its ownerships.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        matches!(self, Self::Fleet(member) if member.exclusive)
     }
 
     /// Decides. `asked`: when the listing was asked for.
@@ -136,7 +148,6 @@ impl Member {
             avoid: &stand.avoid,
             draining: false,
         });
-        self.wanted = u32::try_from(decision.view.quota).unwrap_or(u32::MAX);
         let claims = decision.claim.into_iter().chain(decision.steal).map(|claim| Claim {
             taken_over: claim.from.is_some(),
             partition: claim.partition,

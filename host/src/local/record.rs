@@ -12,7 +12,7 @@ use bytestring::ByteString;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Checkpoint, ETag, Mark, OwnerId, PartitionId, Position, Scope};
+use crate::model::{Checkpoint, ETag, Incarnation, Mark, OwnerId, PartitionId, Position, Scope};
 use crate::seams::{Ownership, Part, Presence, StoreError};
 
 /// A record's content, and what is to be said when its file can't be understood.
@@ -116,6 +116,10 @@ pub(super) const HOSTS: &str = "+hosts";
 #[serde(rename_all = "kebab-case")]
 pub(super) struct PresenceRecord {
     owner: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incarnation: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    exclusive: bool,
     part: Part,
     capacity: Option<u32>,
     wanted: u32,
@@ -138,13 +142,15 @@ impl Stored for PresenceRecord {
 
 impl PresenceRecord {
     pub(super) fn new(presence: &Presence, revision: u64) -> Self {
-        let Presence { owner, part, capacity, wanted, version } = presence.clone();
-        Self { owner: owner.to_string(), part, capacity, wanted, version, revision }
+        let Presence { owner, incarnation, exclusive, part, capacity, wanted, version } = presence.clone();
+        let incarnation = incarnation.as_ref().map(ToString::to_string);
+        Self { owner: owner.to_string(), incarnation, exclusive, part, capacity, wanted, version, revision }
     }
 
     pub(super) fn presence(self) -> Presence {
-        let Self { owner, part, capacity, wanted, version, .. } = self;
-        Presence { owner: OwnerId::from(&*owner), part, capacity, wanted, version }
+        let Self { owner, incarnation, exclusive, part, capacity, wanted, version, .. } = self;
+        let incarnation = incarnation.as_deref().and_then(Incarnation::parse);
+        Presence { owner: OwnerId::from(&*owner), incarnation, exclusive, part, capacity, wanted, version }
     }
 }
 

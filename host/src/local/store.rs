@@ -86,6 +86,11 @@ impl DirectoryStore {
         }
         lock.set_len(0).map_err(io)?;
         writeln!(lock, "process {} (owner {owner})", std::process::id()).map_err(io)?;
+        // Whoever said that it is there is gone: the lock was free.
+        match fs::remove_dir_all(directory.join(HOSTS)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
         Ok(Self::new(directory, scope, Some(lock)))
     }
 
@@ -171,22 +176,30 @@ impl Inner {
         self.directory.join(HOSTS).join(segment(owner.as_str())).with_added_extension("json")
     }
 
-    fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+    fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
         self.writable()?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.host(&presence.owner);
-        let revision = intact(read::<PresenceRecord>(&path))?.map_or(0, |(found, _)| found.revision) + 1;
-        write(&path, &PresenceRecord::new(presence, revision)).map(drop)
+        let found = intact(read::<PresenceRecord>(&path))?;
+        if found.as_ref().map(|(_, etag)| etag) != expected {
+            return Ok(Written::Conflict);
+        }
+        let revision = found.map_or(0, |(found, _)| found.revision) + 1;
+        write(&path, &PresenceRecord::new(presence, revision)).map(Written::Done)
     }
 
-    fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
+    fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
         self.writable()?;
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.host(owner);
+        if intact(read::<PresenceRecord>(&path))?.is_some_and(|(_, etag)| etag != *expected) {
+            return Ok(Written::Conflict);
+        }
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::Determinate(format!("can't remove {}: {e}", path.display())))
             }
-            _ => Ok(()),
+            _ => Ok(Written::Done(())),
         }
     }
 
@@ -272,14 +285,14 @@ impl CheckpointStore for DirectoryStore {
         self.blocking(move |inner| Ok(inner.rewrite(&tenancy, None)?.map(drop))).await
     }
 
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
-        let presence = presence.clone();
-        self.blocking(move |inner| inner.announce(&presence)).await
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
+        let (presence, expected) = (presence.clone(), expected.cloned());
+        self.blocking(move |inner| inner.announce(&presence, expected.as_ref())).await
     }
 
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
-        let owner = owner.clone();
-        self.blocking(move |inner| inner.withdraw(&owner)).await
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
+        let (owner, expected) = (owner.clone(), expected.clone());
+        self.blocking(move |inner| inner.withdraw(&owner, &expected)).await
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {

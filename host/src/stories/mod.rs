@@ -8,6 +8,7 @@ mod fleet;
 mod flow;
 mod guests;
 mod links;
+mod names;
 mod random;
 mod stores;
 

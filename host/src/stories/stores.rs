@@ -175,12 +175,20 @@ impl CheckpointStore for Away {
         self.inner.release(tenancy).await
     }
 
-    async fn announce(&self, presence: &crate::seams::Presence) -> Result<(), crate::seams::StoreError> {
-        self.inner.announce(presence).await
+    async fn announce(
+        &self,
+        presence: &crate::seams::Presence,
+        expected: Option<&crate::model::ETag>,
+    ) -> Result<crate::seams::Written<crate::model::ETag>, crate::seams::StoreError> {
+        self.inner.announce(presence, expected).await
     }
 
-    async fn withdraw(&self, owner: &crate::model::OwnerId) -> Result<(), crate::seams::StoreError> {
-        self.inner.withdraw(owner).await
+    async fn withdraw(
+        &self,
+        owner: &crate::model::OwnerId,
+        expected: &crate::model::ETag,
+    ) -> Result<crate::seams::Written<()>, crate::seams::StoreError> {
+        self.inner.withdraw(owner, expected).await
     }
 
     async fn load(

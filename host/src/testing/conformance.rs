@@ -193,15 +193,19 @@ async fn state_of_any_size_comes_back(store: &dyn CheckpointStore) {
 /// Each host has one announcement, the last.
 async fn hosts_announce_themselves(store: &dyn CheckpointStore) {
     let before = list(store).await.partitions.len();
-    let host = |name: &str, capacity, wanted| Presence {
+    let host = |name: &str, capacity: Option<u32>, wanted| Presence {
         owner: OwnerId::from(name),
+        incarnation: capacity.map(|n| Incarnation::new(n.into())),
+        exclusive: wanted == 2,
         part: if wanted > 3 { Part::Fair } else { Part::Fixed },
         capacity,
         wanted,
         version: "0.1.0-rc (ö)".into(),
     };
     let (ann, ben) = (host("ownership", None, 4), host("Ben/../#2 ö", Some(8), 2));
-    announce(store, &ann).await;
+    assert!(refused!(store.announce(&ann, Some(&ETag("0".into()))).await), "nobody is there to be replaced");
+    let said = announce(store, &ann).await;
+    assert!(refused!(store.announce(&ann, None).await), "of two that say they are the first, one is");
     let first = hosts(store).await;
     announce(store, &ben).await;
     assert_eq!(hosts(store).await.len(), 2, "each host is listed");
@@ -212,12 +216,17 @@ async fn hosts_announce_themselves(store: &dyn CheckpointStore) {
     };
     assert_ne!(etag(&first, "ownership"), etag(&again, "ownership"), "the same again is a sign of life");
     let busy = host("ownership", Some(1), 0);
-    announce(store, &busy).await;
+    let newest = announce(store, &busy).await;
+    assert!(
+        refused!(store.announce(&ann, Some(&said)).await),
+        "whose announcement was replaced doesn't replace another"
+    );
+    assert!(refused!(store.withdraw(&ann.owner, &said).await), "nor takes it away");
     let mut said: Vec<_> = hosts(store).await.into_iter().map(|h| h.presence).collect();
     said.sort_by_key(|p| p.owner.to_string());
     assert_eq!(said, [ben.clone(), busy], "what is listed is the last that each said");
-    withdraw(store, &ann.owner).await;
-    withdraw(store, &ann.owner).await;
+    assert!(withdraw(store, &ann.owner, &newest).await);
+    assert!(withdraw(store, &ann.owner, &newest).await, "gone is gone");
     let left: Vec<_> = hosts(store).await.into_iter().map(|h| h.presence).collect();
     assert_eq!(left, [ben], "who withdrew is gone, and nobody else");
     assert_eq!(list(store).await.partitions.len(), before, "hosts are no partitions");
@@ -257,13 +266,33 @@ async fn ownership_etag(store: &dyn CheckpointStore, partition: &PartitionId) ->
     ownership(store, partition).await.map(|o| o.etag)
 }
 
-/// An announcement has no condition: it is just made again.
-async fn announce(store: &dyn CheckpointStore, presence: &Presence) {
-    while settled!(store.announce(presence).await).is_none() {}
+/// Over whatever the host said last.
+async fn announce(store: &dyn CheckpointStore, presence: &Presence) -> ETag {
+    loop {
+        let before = sign(store, &presence.owner).await;
+        match settled!(store.announce(presence, before.as_ref()).await) {
+            Some(Written::Done(etag)) => return etag,
+            Some(Written::Conflict) => panic!("an announcement over the last one takes place"),
+            None => match sign(store, &presence.owner).await.filter(|etag| Some(etag) != before.as_ref()) {
+                Some(etag) => return etag,
+                None => {}
+            },
+        }
+    }
 }
 
-async fn withdraw(store: &dyn CheckpointStore, owner: &OwnerId) {
-    while settled!(store.withdraw(owner).await).is_none() {}
+/// The ETag of what a host said.
+async fn sign(store: &dyn CheckpointStore, owner: &OwnerId) -> Option<ETag> {
+    hosts(store).await.into_iter().find(|host| host.presence.owner == *owner).map(|host| host.etag)
+}
+
+/// Whether the announcement is gone.
+async fn withdraw(store: &dyn CheckpointStore, owner: &OwnerId, expected: &ETag) -> bool {
+    loop {
+        if let Some(written) = settled!(store.withdraw(owner, expected).await) {
+            return written == Written::Done(());
+        }
+    }
 }
 
 /// `None`: conflict.

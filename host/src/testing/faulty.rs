@@ -183,14 +183,14 @@ impl<S: CheckpointStore> CheckpointStore for FaultyStore<S> {
         self.write(|inner| async move { inner.release(&tenancy).await }).await
     }
 
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
-        let presence = presence.clone();
-        self.write(|inner| async move { inner.announce(&presence).await }).await
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
+        let (presence, expected) = (presence.clone(), expected.cloned());
+        self.write(|inner| async move { inner.announce(&presence, expected.as_ref()).await }).await
     }
 
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
-        let owner = owner.clone();
-        self.write(|inner| async move { inner.withdraw(&owner).await }).await
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
+        let (owner, expected) = (owner.clone(), expected.clone());
+        self.write(|inner| async move { inner.withdraw(&owner, &expected).await }).await
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {

@@ -145,16 +145,24 @@ impl CheckpointStore for MemoryStore {
         Ok(self.lock().rewrite(tenancy, None).map(|_| ()))
     }
 
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
         let mut inner = self.lock();
+        let name = presence.owner.to_string();
+        if inner.hosts.get(&name).map(|(_, etag, _)| etag) != expected {
+            return Ok(Written::Conflict);
+        }
         let etag = inner.etag();
-        inner.hosts.insert(presence.owner.to_string(), (presence.clone(), etag, Instant::now()));
-        Ok(())
+        inner.hosts.insert(name, (presence.clone(), etag.clone(), Instant::now()));
+        Ok(Written::Done(etag))
     }
 
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
-        self.lock().hosts.remove(owner.as_str());
-        Ok(())
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
+        let mut inner = self.lock();
+        if inner.hosts.get(owner.as_str()).is_some_and(|(_, etag, _)| etag != expected) {
+            return Ok(Written::Conflict);
+        }
+        inner.hosts.remove(owner.as_str());
+        Ok(Written::Done(()))
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {

@@ -143,10 +143,16 @@ async fn the_blobs_are_those_that_other_clients_look_for() {
     let tenancy = done(store.claim(&zero(), &OwnerId::from("host-0"), MARK, None).await);
     let etag = done(store.commit(&zero(), &checkpoint(12, b""), None).await);
     let version = "0.1.0".to_owned();
-    store
-        .announce(&Presence { owner: OwnerId::from("host-0"), part: Part::Fair, capacity: None, wanted: 4, version })
-        .await
-        .unwrap();
+    let presence = Presence {
+        owner: OwnerId::from("host-0"),
+        incarnation: Some(Incarnation::new(1)),
+        exclusive: false,
+        part: Part::Fair,
+        capacity: None,
+        wanted: 4,
+        version,
+    };
+    done(store.announce(&presence, None).await);
     let mark = MARK.to_string();
     let pairs =
         |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>();

@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Checkpoint, Mark, OwnerId, PartitionId, Position, Scope};
+use crate::model::{Checkpoint, Incarnation, Mark, OwnerId, PartitionId, Position, Scope};
 use crate::seams::{Part, Presence};
 
 /// State up to this size stays in the checkpoint's body. KEDA reads these blobs at every poll, so they are kept small; beyond it, a commit
@@ -41,6 +41,9 @@ const GENERATION: &str = "weirgeneration";
 const MARK: &str = "weirmark";
 /// The digest of the state's own blob.
 const STATE: &str = "weirstate";
+/// Which start of a host; and, where it is there, that the announcement stands for all of its ownerships.
+const INCARNATION: &str = "weirincarnation";
+const EXCLUSIVE: &str = "weirexclusive";
 const CAPACITY: &str = "weircapacity";
 const WANTED: &str = "weirwanted";
 const PART: &str = "weirpart";
@@ -187,6 +190,8 @@ pub(super) fn presence(presence: &Presence) -> Metadata {
     };
     let mut metadata =
         Metadata::from([(WANTED.to_owned(), presence.wanted.to_string()), (PART.to_owned(), part.to_owned())]);
+    metadata.extend(presence.incarnation.map(|incarnation| (INCARNATION.to_owned(), incarnation.to_string())));
+    metadata.extend(presence.exclusive.then(|| (EXCLUSIVE.to_owned(), "1".to_owned())));
     metadata.extend(presence.capacity.map(|capacity| (CAPACITY.to_owned(), capacity.to_string())));
     put_text(&mut metadata, &[(OWNER, presence.owner.as_str()), (VERSION_OF_HOST, &presence.version)]);
     metadata
@@ -197,6 +202,8 @@ pub(super) fn read_presence(metadata: &Metadata) -> Option<Presence> {
     let metadata = folded(metadata);
     Some(Presence {
         owner: OwnerId::from(&*text(&metadata, OWNER).filter(|o| !o.is_empty())?),
+        incarnation: metadata.get(INCARNATION).and_then(|text| Incarnation::parse(text.trim())),
+        exclusive: metadata.contains_key(EXCLUSIVE),
         part: match metadata.get(PART).map(String::as_str) {
             Some(FAIR) => Part::Fair,
             Some(FIXED) => Part::Fixed,
@@ -379,7 +386,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::model::Incarnation;
 
     const MARK: Mark = Mark::new(Incarnation::new(0xa1), 7);
     const WRITTEN: &str = "00000000000000a1-7";
@@ -479,8 +485,11 @@ mod tests {
     fn presence_comes_back_as_it_was_said() {
         for capacity in [None, Some(0), Some(7)] {
             for part in [Part::Fair, Part::Fixed, Part::Leaving] {
-                let said = Presence { owner: OwnerId::from("a b"), part, capacity, wanted: 3, version: "0.1.0".into() };
-                assert_eq!(read_presence(&presence(&said)), Some(said));
+                for (incarnation, exclusive) in [(None, false), (Some(Incarnation::new(u64::MAX)), true)] {
+                    let (owner, version) = (OwnerId::from("a b"), "0.1.0".into());
+                    let said = Presence { owner, incarnation, exclusive, part, capacity, wanted: 3, version };
+                    assert_eq!(read_presence(&presence(&said)), Some(said));
+                }
             }
         }
         assert_eq!(read_presence(&metadata([("ownerid", "a")])), None);

@@ -241,13 +241,13 @@ impl CheckpointStore for BlobStore {
         Ok(self.0.own(partition, None, (*generation, *mark), Some(ownership)).await?.map(drop))
     }
 
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
         let (name, metadata) = (self.0.layout.host(&presence.owner), layout::presence(presence));
-        self.0.container.put(&name, Condition::Any, metadata, Bytes::new()).await.map(drop)
+        self.0.container.put(&name, expected.into(), metadata, Bytes::new()).await
     }
 
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
-        self.0.container.delete(&self.0.layout.host(owner), None).await.map(drop)
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
+        self.0.container.delete(&self.0.layout.host(owner), Some(expected)).await
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {
