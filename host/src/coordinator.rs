@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::balance::{Here, Role, View};
 use crate::claim::Claim;
 use crate::error::Cause;
-use crate::heart::{Entered, Entry, Heart};
+use crate::heart::{self, Entered, Entry, Heart};
 use crate::hold::{Hold, Keeper};
 use crate::host::{PartitionEnd, PartitionOutcome, ProcessorOutcome};
 use crate::model::{Incarnation, Mark, PartitionId, SequenceNumber, Tenancy};
@@ -28,7 +28,7 @@ use crate::options::Start;
 use crate::poll::ATTEMPTS_OF_A_RUN;
 use crate::pump::{self, Assignment, Context, Course, End, Seat};
 use crate::retry::chance;
-use crate::seams::Written;
+use crate::seams::{Listing, Written};
 use crate::sharing::{Leftover, Sharing, Stand};
 use crate::shutdown::Shutdown;
 use crate::status::{FleetSnapshot, State};
@@ -58,6 +58,8 @@ pub(crate) struct Coordinator {
     heart: Option<Heart>,
     /// Why this host can't take part (any more).
     refused: Option<String>,
+    /// In a fleet: who is there that should not be.
+    misfit: Option<String>,
     /// In a fleet: when the next cycle is due, whether there is anything to do or not.
     next_cycle: Instant,
 }
@@ -106,6 +108,7 @@ impl Coordinator {
             retry_at: None,
             heart: None,
             refused: None,
+            misfit: None,
         }
     }
 
@@ -226,7 +229,7 @@ impl Coordinator {
             Ok(()) => {
                 self.failures = 0;
                 self.retry_at = None;
-                self.context.status.set_problem(None);
+                self.context.status.set_problem(self.misfit.clone());
             }
             Err(problem) => {
                 self.failures = self.failures.saturating_add(1);
@@ -298,6 +301,7 @@ impl Coordinator {
         {
             return Ok(Vec::new());
         }
+        self.judge(&listing)?;
         let plan = self.sharing.plan(&context.owner, &listing, &stand, asked);
         if let (Some(heart), Some(view)) = (&self.heart, &plan.view) {
             heart.set_wanted(u32::try_from(view.quota).unwrap_or(u32::MAX));
@@ -326,6 +330,25 @@ impl Coordinator {
             }
         }
         Ok(plan.claims)
+    }
+
+    /// What a listing says against claiming anything; and says loudly who should not be in the group.
+    fn judge(&mut self, listing: &Listing) -> Result<(), String> {
+        let (Some(presence), Some(terms)) = (self.sharing.presence(self.incarnation), self.sharing.terms()) else {
+            return Ok(());
+        };
+        let misfit = heart::misfit(listing, &presence, terms.expiry);
+        if let Some(why) = misfit.as_ref().filter(|_| misfit != self.misfit) {
+            tracing::error!(processor = self.context.name, "{why}");
+        }
+        self.misfit = misfit;
+        match &self.heart {
+            Some(heart) if presence.exclusive && !heart.stands() => Err(format!(
+                "the store of {} does not confirm this host's signs of life: it claims nothing",
+                self.context.scope
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// How the partitions stand here.
@@ -462,6 +485,7 @@ impl Coordinator {
             seat: Seat::new(&context, &claim.partition),
             terms,
             claimed: sent,
+            beat: self.heart.as_ref().filter(|_| self.sharing.is_exclusive()).map(Heart::beat),
         });
         partition.was_ours = true;
         partition.commits = context.status.partition(&claim.partition).commits.get();
@@ -471,8 +495,8 @@ impl Coordinator {
             // A task of its own: whatever the pump does, the ownership is renewed, or not, in time.
             let _keeper = keeper.map(|keeper| AbortOnDropHandle::new(tokio::spawn(keeper.run())));
             let end = pump::run(&context, assignment, &drain).await;
-            // Whatever the end, an ended tenancy leaves nothing behind; a lost one finds another owner there.
-            if !matches!(end, End::Lost(_)) {
+            // Whatever the end, an ended tenancy leaves nothing behind; a lost one finds another owner there, unless it was given up.
+            if !matches!(end, End::Lost(_)) || hold.is_given_up() {
                 release(&context, &hold).await;
             }
             (hold.partition().clone(), end)
@@ -522,7 +546,12 @@ impl Coordinator {
                 if status.commits.get() > partition.commits {
                     partition.losses = 0;
                 }
-                return wanted_again(&context, &id, partition, &format!("the ownership ended: {why}"), self.has_end);
+                let given_up = matches!(&partition.stage, Stage::Running(running) if running.hold.is_given_up());
+                wanted_again(&context, &id, partition, &format!("the ownership ended: {why}"), self.has_end);
+                if let (true, Some(terms)) = (given_up, self.sharing.terms()) {
+                    partition.stage = Stage::Wanted(Instant::now() + terms.expiry * 2 / 3);
+                }
+                return;
             }
         };
     }

@@ -80,6 +80,11 @@ impl Heart {
         self.beat.clone()
     }
 
+    /// Whether the last sign is young enough to own anything by.
+    pub(crate) fn stands(&self) -> bool {
+        Instant::now() < self.beat.borrow().fence
+    }
+
     /// Waits until the name is lost; says how.
     pub(crate) async fn lost(&self) -> String {
         self.shared.lost.cancelled().await;
@@ -184,6 +189,10 @@ impl Entry {
     /// What a listing says of the name.
     fn judge(&self, listing: &Listing, waited: &mut Waited) -> Turn {
         let owner = &self.context.owner;
+        if let Some(why) = misfit(listing, &self.presence, self.terms.expiry) {
+            let scope = &self.context.scope;
+            return Turn::Refuse(format!("this host can't take part in the fleet of {scope}: {why}"));
+        }
         let Some(found) = namesake(listing, owner) else { return Turn::Take(None) };
         if found.presence.incarnation == Some(self.incarnation) {
             // It was written although nobody said so.
@@ -344,6 +353,30 @@ impl Beating {
 /// The sign under this name.
 fn namesake<'a>(listing: &'a Listing, owner: &OwnerId) -> Option<&'a HostRecord> {
     listing.hosts.iter().find(|host| host.presence.owner == *owner)
+}
+
+/// Why a host can't share a group with who is there: one half would believe records that the other doesn't renew.
+pub(crate) fn misfit(listing: &Listing, me: &Presence, expiry: Duration) -> Option<String> {
+    let lives = |age: Option<Duration>| age.is_none_or(|age| age < expiry);
+    let other = |host: &&HostRecord| host.presence.owner != me.owner && host.presence.exclusive != me.exclusive;
+    if let Some(host) = listing.hosts.iter().filter(other).find(|host| lives(host.age)) {
+        let (name, theirs) = (&host.presence.owner, host.presence.exclusive);
+        return Some(format!(
+            "its configuration says checkpoints.exclusive = {}, and that of the host `{name}` says {theirs}; all hosts of a group must agree. \
+             Stop all of them, give all the same value, and start them again (a host that was killed counts for {expiry:.0?})",
+            me.exclusive
+        ));
+    }
+    let foreign = listing.partitions.iter().filter_map(|record| {
+        let ownership = record.ownership.as_ref().filter(|o| me.exclusive && o.generation == 0 && lives(o.age))?;
+        ownership.owner.as_ref().map(|owner| (owner, &record.partition))
+    });
+    foreign.into_iter().next().map(|(owner, partition)| {
+        format!(
+            "its configuration says checkpoints.exclusive = true, but partition {partition} belongs to `{owner}`, which is no Weir host and would \
+             take partitions whose ownership is not renewed; remove the key on all hosts, or give Weir a consumer group of its own"
+        )
+    })
 }
 
 fn occupied(owner: &OwnerId, other: &HostRecord, entry: &Entry) -> String {

@@ -1,16 +1,18 @@
 //! The right to a partition, while it lasts.
 //!
 //! A [`Hold`] is shared by whoever works under a tenancy and whoever keeps it alive. In a fleet the keeper renews the ownership
-//! record; what the times mean is decided in `lease.rs`. When the hold is over, everything that works under it stops where it is,
+//! record, or in exclusive mode looks at the host's signs of life; what the times mean is decided in `lease.rs`. When the hold is over, everything that works under it stops where it is,
 //! without another dispatch or commit: the record was taken, could not be renewed in time, or the pump was not well.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::heart::Beat;
 use crate::lease::{Ailment, Lease, Moment, Terms, Verdict};
 use crate::model::{ETag, Generation, Mark, PartitionId, Tenancy};
 use crate::pump::Seat;
@@ -32,6 +34,7 @@ pub(crate) struct Hold {
     leased: bool,
     over: CancellationToken,
     why: OnceLock<String>,
+    given_up: AtomicBool,
 }
 
 impl Hold {
@@ -39,7 +42,16 @@ impl Hold {
     pub(crate) fn new(tenancy: Tenancy, leased: bool) -> Arc<Self> {
         let (partition, generation, mark) = (tenancy.partition.clone(), tenancy.generation, tenancy.mark);
         let (over, why) = (CancellationToken::new(), OnceLock::new());
-        Arc::new(Self { tenancy: Mutex::new(tenancy), partition, generation, mark, leased, over, why })
+        Arc::new(Self {
+            tenancy: Mutex::new(tenancy),
+            partition,
+            generation,
+            mark,
+            leased,
+            over,
+            why,
+            given_up: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn partition(&self) -> &PartitionId {
@@ -64,6 +76,17 @@ impl Hold {
         // The first reason is the one.
         let _ = self.why.set(why.into());
         self.over.cancel();
+    }
+
+    /// Ends it so that another host may try.
+    fn give_up(&self, why: String) {
+        self.given_up.store(true, Ordering::Relaxed);
+        self.end(why);
+    }
+
+    /// Whether it ended because nothing came of it here, with the record still in this host's name.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// Waits until it is over; says why.
@@ -119,11 +142,42 @@ pub(crate) struct Keeper {
     pub(crate) terms: Terms,
     /// When the claim was sent.
     pub(crate) claimed: Instant,
+    /// In exclusive mode: the signs that stand for every ownership of this host.
+    pub(crate) beat: Option<watch::Receiver<Beat>>,
 }
 
 impl Keeper {
     /// Runs until the hold is over. To be dropped with the pump.
     pub(crate) async fn run(self) {
+        match &self.beat {
+            Some(beat) => self.watch(beat).await,
+            None => self.keep().await,
+        }
+    }
+
+    /// In exclusive mode: nothing is renewed. It ends with the host's signs of life, and is given up by itself when it isn't read.
+    async fn watch(&self, beat: &watch::Receiver<Beat>) {
+        let began = beat.borrow().epoch;
+        let mut read = self.claimed;
+        while !self.hold.over.is_cancelled() {
+            let (now, Beat { epoch, fence }) = (Instant::now(), *beat.borrow());
+            if epoch != began || now >= fence {
+                return self.hold.end("the store did not confirm this host's sign of life in time");
+            }
+            if self.ailments().is_empty() {
+                read = now;
+            } else if now >= read + self.terms.fence {
+                let (since, ailments) = (now - read, self.ailments());
+                let ailments: Vec<_> = ailments.iter().map(ToString::to_string).collect();
+                return self
+                    .hold
+                    .give_up(format!("the partition isn't read since {since:.1?}: {}", ailments.join(", ")));
+            }
+            sleep_until(fence.min(now + self.terms.expiry / LOOK_AGAIN)).await;
+        }
+    }
+
+    async fn keep(&self) {
         let zero = self.claimed;
         let at = |moment: Moment| zero + moment;
         let mut lease = Lease::new(self.terms, Moment::ZERO);
@@ -142,6 +196,7 @@ impl Keeper {
                 }
                 Verdict::Fenced => {
                     let ailments: Vec<_> = self.ailments().iter().map(ToString::to_string).collect();
+                    let ill = !ailments.is_empty() && overslept <= self.terms.retry;
                     let why = match ailments.as_slice() {
                         _ if overslept > self.terms.retry => {
                             format!(
@@ -152,7 +207,8 @@ impl Keeper {
                         _ => format!("it is not renewed while the partition isn't read: {}", ailments.join(", ")),
                     };
                     let since = (now + self.terms.fence).saturating_sub(lease.fence());
-                    return self.hold.end(format!("{why}; last renewed {since:.1?} ago"));
+                    let why = format!("{why}; last renewed {since:.1?} ago");
+                    return if ill { self.hold.give_up(why) } else { self.hold.end(why) };
                 }
                 Verdict::Renew { until } => {
                     lease.sent(now);

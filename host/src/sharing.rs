@@ -80,12 +80,12 @@ impl Sharing {
     pub(crate) fn new(owner: &OwnerId, fleet: Option<&Fleet>) -> Self {
         let Some(fleet) = fleet else { return Self::Alone };
         let assignment = fleet.assignment.as_ref().map(|ids| ids.iter().cloned().collect());
-        let settings = Settings { expiry: fleet.expiry, most: fleet.most, assignment, exclusive: false };
+        let settings = Settings { expiry: fleet.expiry, most: fleet.most, assignment, exclusive: fleet.exclusive };
         Self::Fleet(Box::new(Member {
             owner: owner.clone(),
             terms: Terms::of(fleet.expiry),
             most: fleet.most,
-            exclusive: false,
+            exclusive: fleet.exclusive,
             balancer: Balancer::new(owner.clone(), settings),
             began: Instant::now(),
         }))
@@ -111,7 +111,7 @@ impl Sharing {
             owner: member.owner.clone(),
             incarnation: Some(incarnation),
             exclusive: member.exclusive,
-            part: part(member.balancer.part(false)),
+            part: part(member.balancer.part()),
             capacity: member.most.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
             wanted: 1,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -146,7 +146,6 @@ impl Member {
             hosts: &hosts,
             here: &stand.here,
             avoid: &stand.avoid,
-            draining: false,
         });
         let claims = decision.claim.into_iter().chain(decision.steal).map(|claim| Claim {
             taken_over: claim.from.is_some(),

@@ -173,6 +173,11 @@ fn the_dead_are_missed() {
 }
 
 #[test]
+fn records_that_nobody_renews_are_taken_from_the_living_unless_their_signs_stand() {
+    is_caught(&[Rule::SignsStand], &[6], Mood::Calm);
+}
+
+#[test]
 fn a_generation_is_no_mark_to_know_a_commit_by() {
     is_caught(&[Rule::OwnMark], &[1, 3, 5], Mood::Deleted);
 }

@@ -7,7 +7,7 @@ use crate::testing::{Faults, FaultyStore};
 
 pub(super) const EXPIRY: Duration = Duration::from_secs(60);
 /// The longest cycle.
-const CYCLE: Duration = Duration::from_secs(13);
+pub(super) const CYCLE: Duration = Duration::from_secs(13);
 
 pub(super) fn fleet() -> Fleet {
     Fleet { expiry: EXPIRY, ..Fleet::default() }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod ends;
+mod exclusive;
 mod fleet;
 mod flow;
 mod guests;
