@@ -16,7 +16,7 @@ use weir_host::guest::{
 };
 use weir_host::host::{Host, ProcessorSpec};
 use weir_host::model::{
-    Checkpoint, ETag, Event, Output, OwnerId, PartitionId, PartitionInfo, Scope, StartPosition, Tenancy,
+    Checkpoint, ETag, Event, Mark, Output, OwnerId, PartitionId, PartitionInfo, Scope, StartPosition, Tenancy,
 };
 use weir_host::options::ProcessorOptions;
 use weir_host::seams::{
@@ -114,6 +114,7 @@ struct Table {
 struct Row {
     owner: Option<OwnerId>,
     generation: u64,
+    mark: Option<Mark>,
     /// Counts the writes of owner and generation; 0: none yet.
     version: u64,
     checkpoint: Option<(Checkpoint, u64)>,
@@ -124,8 +125,8 @@ impl Row {
         (self.version > 0).then(|| tag(self.version))
     }
 
-    fn own(&mut self, owner: Option<OwnerId>, generation: u64) -> ETag {
-        (self.owner, self.generation) = (owner, generation);
+    fn own(&mut self, owner: Option<OwnerId>, generation: u64, mark: Mark) -> ETag {
+        (self.owner, self.generation, self.mark) = (owner, generation, Some(mark));
         self.version += 1;
         tag(self.version)
     }
@@ -144,7 +145,7 @@ impl Table {
     fn rewrite(&self, tenancy: &Tenancy, owner: Option<OwnerId>) -> Written<ETag> {
         match self.rows().get_mut(&tenancy.partition) {
             Some(row) if row.tag().as_ref() == Some(&tenancy.ownership) => {
-                Written::Done(row.own(owner, tenancy.generation))
+                Written::Done(row.own(owner, tenancy.generation, tenancy.mark))
             }
             _ => Written::Conflict,
         }
@@ -160,8 +161,8 @@ impl CheckpointStore for Table {
     async fn list(&self) -> Result<Listing, StoreError> {
         // A store that other hosts share says how old a record is, by its own clock.
         let owned = |row: &Row| {
-            let (owner, generation) = (row.owner.clone(), row.generation);
-            row.tag().map(|etag| Ownership { owner, generation, etag, age: None })
+            let (owner, generation, mark) = (row.owner.clone(), row.generation, row.mark);
+            row.tag().map(|etag| Ownership { owner, generation, mark, etag, age: None })
         };
         let record = |(partition, row): (&PartitionId, &Row)| PartitionRecord {
             partition: partition.clone(),
@@ -176,6 +177,7 @@ impl CheckpointStore for Table {
         &self,
         partition: &PartitionId,
         owner: &OwnerId,
+        mark: Mark,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError> {
         let mut rows = self.rows();
@@ -185,8 +187,9 @@ impl CheckpointStore for Table {
         let row = rows.entry(partition.clone()).or_default();
         let committed = row.checkpoint.as_ref().map_or(0, |(checkpoint, _)| checkpoint.generation);
         let generation = row.generation.max(committed) + 1;
-        let ownership = row.own(Some(owner.clone()), generation);
-        Ok(Written::Done(Tenancy { partition: partition.clone(), owner: owner.clone(), generation, ownership }))
+        let ownership = row.own(Some(owner.clone()), generation, mark);
+        let (partition, owner) = (partition.clone(), owner.clone());
+        Ok(Written::Done(Tenancy { partition, owner, mark, generation, ownership }))
     }
 
     async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {
@@ -198,17 +201,25 @@ impl CheckpointStore for Table {
         Ok(self.rewrite(tenancy, None).map(drop))
     }
 
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
         let mut hosts = self.hosts();
         let name = presence.owner.to_string();
-        let version = hosts.get(&name).and_then(|host| host.etag.0.parse::<u64>().ok()).unwrap_or(0) + 1;
-        hosts.insert(name, HostRecord { presence: presence.clone(), etag: tag(version), age: None });
-        Ok(())
+        let found = hosts.get(&name).map(|host| &host.etag);
+        if found != expected {
+            return Ok(Written::Conflict);
+        }
+        let etag = tag(found.and_then(|etag| etag.0.parse::<u64>().ok()).unwrap_or(0) + 1);
+        hosts.insert(name, HostRecord { presence: presence.clone(), etag: etag.clone(), age: None });
+        Ok(Written::Done(etag))
     }
 
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
-        self.hosts().remove(owner.as_str());
-        Ok(())
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
+        let mut hosts = self.hosts();
+        if hosts.get(owner.as_str()).is_some_and(|host| host.etag != *expected) {
+            return Ok(Written::Conflict);
+        }
+        hosts.remove(owner.as_str());
+        Ok(Written::Done(()))
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {

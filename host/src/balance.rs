@@ -100,8 +100,6 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) here: &'a BTreeMap<PartitionId, Here>,
     /// What this host doesn't begin to run now: it failed here, or waits for its next attempt.
     pub(crate) avoid: &'a BTreeSet<PartitionId>,
-    /// This host is leaving.
-    pub(crate) draining: bool,
 }
 
 /// An ownership record.
@@ -232,8 +230,6 @@ pub(crate) enum Role {
     Active,
     /// Others have them all; it takes over when one of them goes.
     Standby,
-    /// It is giving up what it has.
-    Draining,
 }
 
 /// Decides for one processor on one host, and remembers what the guards need.
@@ -250,10 +246,9 @@ impl Balancer {
         Self { owner, settings, sights: Sights::new(), memory: Memory::default() }
     }
 
-    /// What this host's presence is to say.
-    pub(crate) fn part(&self, draining: bool) -> Part {
+    /// What this host's presence is to say until it leaves.
+    pub(crate) fn part(&self) -> Part {
         match &self.settings.assignment {
-            _ if draining => Part::Nothing,
             Some(_) => Part::Fixed,
             None => Part::Fair { most: self.settings.most },
         }
@@ -261,29 +256,23 @@ impl Balancer {
 
     /// One cycle.
     pub(crate) fn step(&mut self, snapshot: &Snapshot<'_>) -> Decision {
-        let part = self.part(snapshot.draining);
+        let part = self.part();
         self.sights.look(snapshot);
         let board = Board::read(&self.owner, part, snapshot, &self.sights, &self.settings);
         let shares = share::quotas(&board, &self.memory);
         let listed = self.settings.assignment.as_ref();
-        let plan = match (part, listed) {
-            (Part::Fair { most }, _) => share::plan(&board, &self.memory, &shares, most.unwrap_or(usize::MAX)),
-            (Part::Fixed, Some(listed)) => share::keep_to(&board, listed),
-            _ => share::leave(&board),
+        let plan = match listed {
+            Some(listed) => share::keep_to(&board, listed),
+            None => share::plan(&board, &self.memory, &shares, self.settings.most.unwrap_or(usize::MAX)),
         };
         self.memory.cycle(&board, &shares, &plan);
         let held = board.held(board.me);
-        let quota = match (part, listed) {
-            (Part::Fixed, Some(listed)) => board.slots.iter().filter(|s| listed.contains(s.id)).count(),
-            _ => shares.of(board.me),
+        let quota = match listed {
+            Some(listed) => board.slots.iter().filter(|s| listed.contains(s.id)).count(),
+            None => shares.of(board.me),
         };
         let idle = held == 0 && plan.claim.is_empty() && plan.steal.is_none();
-        let role = match part {
-            Part::Nothing => Role::Draining,
-            Part::Fair { .. } if quota == 0 && idle => Role::Standby,
-            Part::Fixed if idle => Role::Standby,
-            _ => Role::Active,
-        };
+        let role = if idle && (quota == 0 || listed.is_some()) { Role::Standby } else { Role::Active };
         let known: BTreeSet<&PartitionId> = snapshot.partitions.iter().collect();
         let view = View {
             role,

@@ -106,8 +106,15 @@ impl Beginning<'_> {
                 return Err(Halt::Failed(Cause::Unreachable { attempts: failures, detail }));
             }
             self.seat.trouble(format!("{trouble} (failure {failures}): {detail}"));
-            if !wait(self.context.options.reconnect.pause(failures, chance()), self.drain).await {
-                return Ok(None);
+            let pause = self.context.options.reconnect.pause(failures, chance());
+            tokio::select! {
+                biased;
+                why = self.hold.ended() => return Err(Halt::Lost(why)),
+                waited = wait(pause, self.drain) => {
+                    if !waited {
+                        return Ok(None);
+                    }
+                }
             }
         }
     }

@@ -2,7 +2,8 @@
 //! backwards.
 //!
 //! Every write names the ETag of this tenancy (rule R2). A conflict, or an error that leaves the outcome open, is never
-//! answered by a fresh ETag: the record is read, and only what it says decides (rule R8, [`reconcile`]). A write that
+//! answered by a fresh ETag: the record is read, and only what it says decides (rule R8, [`reconcile`]). A write of this tenancy is known
+//! by its mark, which no other has. A write that
 //! certainly did not happen is tried again, loudly and a bounded number of times; it delays nothing but the checkpoint.
 //!
 //! What the cadence asks for takes its turn within the host's budget (`governor.rs`); what ends or begins a tenancy doesn't wait.
@@ -17,7 +18,7 @@ use crate::emit::Accepted;
 use crate::error::Cause;
 use crate::governor::Governor;
 use crate::history;
-use crate::model::{Checkpoint, ETag, Generation, Position};
+use crate::model::{Checkpoint, ETag, Generation, Mark, Position};
 use crate::pump::{Halt, Seat};
 use crate::retry::{Backoff, Next, RetryPolicy, chance};
 use crate::seams::{CheckpointStore, StoreError, Written};
@@ -59,9 +60,7 @@ enum Verdict {
 /// Decides a write of `mine` over `expected` by what is now stored. Pure.
 fn reconcile(found: Option<&(Checkpoint, ETag)>, mine: &Checkpoint, expected: Option<&ETag>) -> Verdict {
     match found {
-        Some((c, etag))
-            if c.generation == mine.generation && c.position.sequence_number == mine.position.sequence_number =>
-        {
+        Some((c, etag)) if c.mark == mine.mark && c.position.sequence_number == mine.position.sequence_number => {
             Verdict::Committed(etag.clone())
         }
         found if found.map(|(_, etag)| etag) == expected => Verdict::Again,
@@ -78,7 +77,7 @@ pub(crate) struct Committer {
     seat: Arc<Seat>,
     store: Arc<dyn CheckpointStore>,
     governor: Arc<Governor>,
-    generation: Generation,
+    tenancy: (Generation, Mark),
     cadence: Cadence,
     retry: RetryPolicy,
     timeout: Duration,
@@ -92,12 +91,12 @@ impl Committer {
     pub(crate) fn new(
         seat: Arc<Seat>,
         (store, governor): (Arc<dyn CheckpointStore>, Arc<Governor>),
-        generation: Generation,
+        tenancy: (Generation, Mark),
         (cadence, retry, timeout): (Cadence, RetryPolicy, Duration),
         loaded: Option<(Position, ETag)>,
     ) -> Self {
         let (committed, etag) = loaded.unzip();
-        Self { seat, store, governor, generation, cadence, retry, timeout, insist: Duration::ZERO, committed, etag }
+        Self { seat, store, governor, tenancy, cadence, retry, timeout, insist: Duration::ZERO, committed, etag }
     }
 
     /// Tries a write for so long at least, however few its attempts are. In a fleet that is the expiry: where the whole store is away, the
@@ -156,7 +155,8 @@ impl Committer {
 
     /// Writes this position, and finds out what became of it.
     pub(crate) async fn commit(&mut self, position: &Position) -> Result<(), Halt> {
-        let mine = Checkpoint { position: position.clone(), generation: self.generation, state: bytes::Bytes::new() };
+        let (generation, mark) = self.tenancy;
+        let mine = Checkpoint { position: position.clone(), generation, mark: Some(mark), state: bytes::Bytes::new() };
         let began = Instant::now();
         let mut failures = 0;
         let mut open = false;
@@ -237,10 +237,13 @@ mod tests {
     use bytestring::ByteString;
 
     use super::*;
+    use crate::model::Incarnation;
 
+    /// A tenancy for each generation.
     fn stored(generation: u64, sequence_number: i64) -> Checkpoint {
+        let mark = Some(Mark::new(Incarnation::new(1), generation));
         let position = Position { sequence_number, offset: ByteString::from("1") };
-        Checkpoint { position, generation, state: bytes::Bytes::new() }
+        Checkpoint { position, generation, mark, state: bytes::Bytes::new() }
     }
 
     #[test]
@@ -254,6 +257,10 @@ mod tests {
         assert!(matches!(decide(Some((stored(3, 40), etag("new")))), Verdict::Over(_)));
         assert!(matches!(decide(Some((stored(2, 60), etag("new")))), Verdict::Over(_)));
         assert!(matches!(decide(Some((stored(3, 50), etag("new")))), Verdict::Over(_)), "same place, other lineage");
+        let namesake = Checkpoint { mark: Some(Mark::new(Incarnation::new(2), 2)), ..stored(2, 50) };
+        assert!(matches!(decide(Some((namesake, etag("new")))), Verdict::Over(_)), "generations began anew");
+        let unmarked = Checkpoint { mark: None, ..stored(2, 50) };
+        assert!(matches!(decide(Some((unmarked, etag("new")))), Verdict::Over(_)), "nobody's");
         assert!(matches!(decide(None), Verdict::Over(_)));
         assert_eq!(reconcile(None, &mine, None), Verdict::Again, "there never was one");
         assert!(matches!(reconcile(Some(&(stored(1, 1), etag("x"))), &mine, None), Verdict::Over(_)));

@@ -43,7 +43,13 @@ mod tests {
         let (me, other) = (OwnerId::from("me"), OwnerId::from("other"));
         let record = |n: &str, owner: Option<&OwnerId>| PartitionRecord {
             partition: id(n),
-            ownership: Some(Ownership { owner: owner.cloned(), generation: 3, etag: ETag(format!("e{n}")), age: None }),
+            ownership: Some(Ownership {
+                owner: owner.cloned(),
+                generation: 3,
+                mark: None,
+                etag: ETag(format!("e{n}")),
+                age: None,
+            }),
             checkpoint: None,
         };
         let records = [record("0", Some(&me)), record("1", Some(&other)), record("2", None), record("9", Some(&other))];

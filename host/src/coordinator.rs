@@ -4,7 +4,7 @@
 //! One loop, so that lifecycle changes are serialised: a *round* lists, plans (`sharing.rs`), lets go and claims; a pump's
 //! end is reacted to; the shutdown is passed on. A partition whose tenancy is lost is claimed again after a growing pause. One
 //! that failed stays stopped, is released, and is reported; the others go on. No error of a round ends the loop of a
-//! service: it is said, shown in the status, and tried again.
+//! service: it is said, shown in the status, and tried again. Only a host whose name is another process's stops (`heart.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,22 +13,23 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::balance::{Here, Role, View};
 use crate::claim::Claim;
 use crate::error::Cause;
+use crate::heart::{self, Entered, Entry, Heart};
 use crate::hold::{Hold, Keeper};
 use crate::host::{PartitionEnd, PartitionOutcome, ProcessorOutcome};
-use crate::model::{PartitionId, SequenceNumber, Tenancy};
+use crate::model::{Incarnation, Mark, PartitionId, SequenceNumber, Tenancy};
 use crate::options::Start;
 use crate::poll::ATTEMPTS_OF_A_RUN;
 use crate::pump::{self, Assignment, Context, Course, End, Seat};
 use crate::retry::chance;
-use crate::seams::Written;
-use crate::sharing::{Sharing, Stand};
+use crate::seams::{Listing, Written};
+use crate::sharing::{Leftover, Sharing, Stand};
 use crate::shutdown::Shutdown;
 use crate::status::{FleetSnapshot, State};
 
@@ -45,11 +46,20 @@ pub(crate) struct Coordinator {
     /// `None`: the partitions are not known yet.
     refreshed: Option<Instant>,
     sharing: Sharing,
+    incarnation: Incarnation,
+    /// Claims that were made, for their marks.
+    claims: u64,
     pumps: JoinSet<(PartitionId, End)>,
     by_task: BTreeMap<tokio::task::Id, PartitionId>,
     /// Failed rounds in a row, and when to try again.
     failures: u32,
     retry_at: Option<Instant>,
+    /// In a fleet: what tells the others that this host is there.
+    heart: Option<Heart>,
+    /// Why this host can't take part (any more).
+    refused: Option<String>,
+    /// In a fleet: who is there that should not be.
+    misfit: Option<String>,
     /// In a fleet: when the next cycle is due, whether there is anything to do or not.
     next_cycle: Instant,
 }
@@ -85,6 +95,8 @@ impl Coordinator {
         Self {
             sharing: Sharing::new(&context.owner, context.options.fleet.as_ref()),
             next_cycle: Instant::now(),
+            incarnation: Incarnation::new(rand::random()),
+            claims: 0,
             context,
             shutdown,
             has_end,
@@ -94,40 +106,74 @@ impl Coordinator {
             by_task: BTreeMap::new(),
             failures: 0,
             retry_at: None,
+            heart: None,
+            refused: None,
+            misfit: None,
         }
     }
 
     /// Runs until nothing is left to run, or the shutdown is done.
     pub(crate) async fn run(mut self) -> ProcessorOutcome {
         let drain = self.shutdown.drain().clone();
+        self.enter().await;
         while !drain.is_cancelled() && !self.is_done() {
             let round = self.next_round();
             tokio::select! {
                 biased;
                 () = drain.cancelled() => {}
+                why = lost(self.heart.as_ref()) => self.refuse(why),
                 Some(ended) = self.pumps.join_next_with_id() => self.ended(ended).await,
                 () = sleep_until(round) => self.round().await,
             }
         }
-        if drain.is_cancelled() {
+        if drain.is_cancelled() || self.refused.is_some() {
             self.drain().await;
-        } else {
-            self.withdraw().await;
+        }
+        if let Some(heart) = self.heart.take() {
+            heart.stop().await;
         }
         self.outcome()
     }
 
+    /// In a fleet: takes this host's name, and says that it is there.
+    async fn enter(&mut self) {
+        let (Some(presence), Some(terms)) = (self.sharing.presence(self.incarnation), self.sharing.terms()) else {
+            return;
+        };
+        let (context, drain) = (Arc::clone(&self.context), self.shutdown.drain().clone());
+        let entry = Entry { context, terms, presence, incarnation: self.incarnation, drain };
+        match entry.enter().await {
+            Entered::Yes(heart) => self.heart = Some(heart),
+            Entered::Drained => {}
+            Entered::Refused(why) => self.refuse(why),
+        }
+    }
+
+    fn refuse(&mut self, why: String) {
+        tracing::error!(processor = self.context.name, "{why}");
+        self.context.status.set_problem(Some(why.clone()));
+        self.refused = Some(why);
+    }
+
     /// Lets every pump finish, then stops those that have not.
     async fn drain(&mut self) {
-        // First, so that the others reckon without this host when they see what it releases.
-        self.withdraw().await;
+        // The others are to reckon without this host when they see what it releases.
+        if let Some(heart) = &self.heart {
+            heart.leave();
+        }
         for (id, partition) in &self.partitions {
-            if matches!(partition.stage, Stage::Running(_)) {
+            if let Stage::Running(running) = &partition.stage {
                 self.context.status.partition(id).set_state(State::Draining);
+                running.drain.cancel();
             }
         }
-        let shutdown = self.shutdown.clone();
-        let deadline = shutdown.deadline();
+        let (shutdown, limit) = (self.shutdown.clone(), self.context.deadline);
+        let deadline = async {
+            match shutdown.drain().is_cancelled() {
+                true => shutdown.deadline().await,
+                false => sleep(limit).await,
+            }
+        };
         tokio::pin!(deadline);
         loop {
             tokio::select! {
@@ -153,6 +199,9 @@ impl Coordinator {
     }
 
     fn is_done(&self) -> bool {
+        if self.refused.is_some() {
+            return true;
+        }
         let all_ended = self.partitions.values().all(|p| matches!(p.stage, Stage::Ended(_)));
         let gave_up = self.has_end && self.failures >= ATTEMPTS_OF_A_RUN && self.pumps.is_empty();
         gave_up || (self.refreshed.is_some() && all_ended && !self.partitions.is_empty())
@@ -180,7 +229,7 @@ impl Coordinator {
             Ok(()) => {
                 self.failures = 0;
                 self.retry_at = None;
-                self.context.status.set_problem(None);
+                self.context.status.set_problem(self.misfit.clone());
             }
             Err(problem) => {
                 self.failures = self.failures.saturating_add(1);
@@ -201,7 +250,9 @@ impl Coordinator {
             () = drain.cancelled() => return Ok(()),
             claims = self.look() => claims?,
         };
-        let attempts = claims.into_iter().take_while(|_| !drain.is_cancelled()).map(|claim| self.attempt(claim));
+        let claims: Vec<_> = claims.into_iter().map(|claim| (claim, self.mark())).collect();
+        let attempts = claims.into_iter().take_while(|_| !drain.is_cancelled());
+        let attempts = attempts.map(|(claim, mark)| self.attempt(claim, mark));
         let mut attempts = futures::stream::iter(attempts).buffer_unordered(CLAIMS_AT_ONCE);
         let mut claimed = Vec::new();
         while let Some(result) = attempts.next().await {
@@ -238,10 +289,6 @@ impl Coordinator {
         // A cycle that takes longer than its time says nothing of now.
         let limit = pause.unwrap_or(Duration::MAX).min(context.options.store_timeout);
         self.refresh().await?;
-        if let Some(presence) = self.sharing.presence() {
-            let announced = bounded(limit, context.store.announce(&presence)).await;
-            announced.map_err(|e| format!("can't say in {} that this host is there: {e}", context.scope))?;
-        }
         let asked = Instant::now();
         let stand = self.stand(asked);
         if stand.wanted.is_empty() && pause.is_none() {
@@ -249,7 +296,16 @@ impl Coordinator {
         }
         let listing = bounded(limit, context.store.list()).await;
         let listing = listing.map_err(|e| format!("can't list the checkpoints of {}: {e}", context.scope))?;
+        if let Some(heart) = &self.heart
+            && heart.is_lost(&listing, &context.owner, self.incarnation)
+        {
+            return Ok(Vec::new());
+        }
+        self.judge(&listing)?;
         let plan = self.sharing.plan(&context.owner, &listing, &stand, asked);
+        if let (Some(heart), Some(view)) = (&self.heart, &plan.view) {
+            heart.set_wanted(u32::try_from(view.quota).unwrap_or(u32::MAX));
+        }
         self.show(plan.view);
         for (id, why) in plan.lost {
             if let Some(Stage::Running(running)) = self.partitions.get(&id).map(|p| &p.stage) {
@@ -263,8 +319,10 @@ impl Coordinator {
                 running.drain.cancel();
             }
         }
-        for leftover in plan.leftovers {
-            Hold::new(leftover, true).release(&*context.store, limit, &context.name).await;
+        for Leftover { partition, generation, ownership } in plan.leftovers {
+            let (owner, mark) = (context.owner.clone(), self.mark());
+            let tenancy = Tenancy { partition, owner, mark, generation, ownership };
+            Hold::new(tenancy, true).release(&*context.store, limit, &context.name).await;
         }
         if pause.is_some() {
             for id in stand.wanted.iter().filter(|id| !plan.claims.iter().any(|claim| claim.partition == **id)) {
@@ -272,6 +330,25 @@ impl Coordinator {
             }
         }
         Ok(plan.claims)
+    }
+
+    /// What a listing says against claiming anything; and says loudly who should not be in the group.
+    fn judge(&mut self, listing: &Listing) -> Result<(), String> {
+        let (Some(presence), Some(terms)) = (self.sharing.presence(self.incarnation), self.sharing.terms()) else {
+            return Ok(());
+        };
+        let misfit = heart::misfit(listing, &presence, terms.expiry);
+        if let Some(why) = misfit.as_ref().filter(|_| misfit != self.misfit) {
+            tracing::error!(processor = self.context.name, "{why}");
+        }
+        self.misfit = misfit;
+        match &self.heart {
+            Some(heart) if presence.exclusive && !heart.stands() => Err(format!(
+                "the store of {} does not confirm this host's signs of life: it claims nothing",
+                self.context.scope
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// How the partitions stand here.
@@ -304,15 +381,6 @@ impl Coordinator {
             absent: view.absent.iter().map(ToString::to_string).collect(),
         };
         self.context.status.set_fleet(fleet);
-    }
-
-    /// Takes back that this host is there.
-    async fn withdraw(&self) {
-        let Some(presence) = self.sharing.presence() else { return };
-        let limit = self.context.options.store_timeout;
-        if let Err(error) = bounded(limit, self.context.store.withdraw(&presence.owner)).await {
-            tracing::warn!(processor = self.context.name, "can't take back that this host is there: {error}");
-        }
     }
 
     /// Reads the partitions again when it is time to.
@@ -373,11 +441,17 @@ impl Coordinator {
         results.into_iter().collect()
     }
 
-    async fn attempt(&self, claim: Claim) -> (Claim, Instant, Result<Written<Tenancy>, String>) {
+    /// The mark of another claim.
+    fn mark(&mut self) -> Mark {
+        self.claims += 1;
+        Mark::new(self.incarnation, self.claims)
+    }
+
+    async fn attempt(&self, claim: Claim, mark: Mark) -> (Claim, Instant, Result<Written<Tenancy>, String>) {
         let Context { store, owner, options, .. } = &*self.context;
         let sent = Instant::now();
         let result =
-            bounded(options.store_timeout, store.claim(&claim.partition, owner, claim.expected.as_ref())).await;
+            bounded(options.store_timeout, store.claim(&claim.partition, owner, mark, claim.expected.as_ref())).await;
         (claim, sent, result)
     }
 
@@ -411,6 +485,7 @@ impl Coordinator {
             seat: Seat::new(&context, &claim.partition),
             terms,
             claimed: sent,
+            beat: self.heart.as_ref().filter(|_| self.sharing.is_exclusive()).map(Heart::beat),
         });
         partition.was_ours = true;
         partition.commits = context.status.partition(&claim.partition).commits.get();
@@ -420,8 +495,8 @@ impl Coordinator {
             // A task of its own: whatever the pump does, the ownership is renewed, or not, in time.
             let _keeper = keeper.map(|keeper| AbortOnDropHandle::new(tokio::spawn(keeper.run())));
             let end = pump::run(&context, assignment, &drain).await;
-            // Whatever the end, an ended tenancy leaves nothing behind; a lost one finds another owner there.
-            if !matches!(end, End::Lost(_)) {
+            // Whatever the end, an ended tenancy leaves nothing behind; a lost one finds another owner there, unless it was given up.
+            if !matches!(end, End::Lost(_)) || hold.is_given_up() {
                 release(&context, &hold).await;
             }
             (hold.partition().clone(), end)
@@ -471,28 +546,42 @@ impl Coordinator {
                 if status.commits.get() > partition.commits {
                     partition.losses = 0;
                 }
-                return wanted_again(&context, &id, partition, &format!("the ownership ended: {why}"), self.has_end);
+                let given_up = matches!(&partition.stage, Stage::Running(running) if running.hold.is_given_up());
+                wanted_again(&context, &id, partition, &format!("the ownership ended: {why}"), self.has_end);
+                if let (true, Some(terms)) = (given_up, self.sharing.terms()) {
+                    partition.stage = Stage::Wanted(Instant::now() + terms.expiry * 2 / 3);
+                }
+                return;
             }
         };
     }
 
     fn outcome(self) -> ProcessorOutcome {
         let status = &self.context.status;
+        let stopped = self.shutdown.drain().is_cancelled() || self.refused.is_some();
         let partitions = self.partitions.into_iter().map(|(partition, p)| {
             let checkpoint = status.partition(&partition).checkpoint.get();
             let end = match p.stage {
                 Stage::Ended(end) => end,
                 Stage::Running(_) => PartitionEnd::Unfinished("it was still running".into()),
-                Stage::Wanted(_) if self.shutdown.drain().is_cancelled() => PartitionEnd::Stopped,
+                Stage::Wanted(_) if stopped => PartitionEnd::Stopped,
                 Stage::Wanted(_) => PartitionEnd::Unfinished("it could not be claimed".into()),
             };
             PartitionOutcome { partition, checkpoint, end }
         });
         ProcessorOutcome {
             name: self.context.name.clone(),
-            problem: status.problem(),
+            problem: self.refused.or_else(|| status.problem()),
             partitions: partitions.collect(),
         }
+    }
+}
+
+/// Waits until the host's name is lost, if it has one; says how.
+async fn lost(heart: Option<&Heart>) -> String {
+    match heart {
+        Some(heart) => heart.lost().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -33,6 +33,7 @@ mod emit;
 pub mod error;
 mod governor;
 pub mod guest;
+mod heart;
 mod history;
 mod hold;
 pub mod host;

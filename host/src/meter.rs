@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Tenancy};
+use crate::model::{Checkpoint, ETag, Mark, OwnerId, PartitionId, Tenancy};
 use crate::seams::{CheckpointStore, Listing, Presence, StoreError, Written};
 
 /// Calls to a checkpoint store in the last 60 seconds, or since the start while that is shorter.
@@ -124,10 +124,11 @@ impl CheckpointStore for Metered {
         &self,
         partition: &PartitionId,
         owner: &OwnerId,
+        mark: Mark,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError> {
         self.meter.count(|calls| &mut calls.ownerships);
-        self.store.claim(partition, owner, expected).await
+        self.store.claim(partition, owner, mark, expected).await
     }
 
     async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {
@@ -140,14 +141,14 @@ impl CheckpointStore for Metered {
         self.store.release(tenancy).await
     }
 
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
         self.meter.count(|calls| &mut calls.announcements);
-        self.store.announce(presence).await
+        self.store.announce(presence, expected).await
     }
 
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
         self.meter.count(|calls| &mut calls.announcements);
-        self.store.withdraw(owner).await
+        self.store.withdraw(owner, expected).await
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {

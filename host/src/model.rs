@@ -221,6 +221,55 @@ impl fmt::Display for OwnerId {
     }
 }
 
+/// One start of a process, as a random number: tells it from another one that goes by the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Incarnation(u64);
+
+impl Incarnation {
+    /// From a number that no other start has.
+    pub const fn new(random: u64) -> Self {
+        Self(random)
+    }
+
+    /// Reads what [`fmt::Display`] writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        u64::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What no other tenancy has: which process claimed, and which of its claims it was. By this, and by nothing else, a host knows its own
+/// ownerships and commits again: generations begin anew where the ownership record is lost before the first checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mark {
+    incarnation: Incarnation,
+    claim: u64,
+}
+
+impl Mark {
+    /// The mark of a process's `claim`th claim; one process never uses a number twice.
+    pub const fn new(incarnation: Incarnation, claim: u64) -> Self {
+        Self { incarnation, claim }
+    }
+
+    /// Reads what [`fmt::Display`] writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (incarnation, claim) = text.split_once('-')?;
+        Some(Self { incarnation: Incarnation::parse(incarnation)?, claim: claim.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.incarnation, self.claim)
+    }
+}
+
 /// Counts the ownerships of a partition; a newer generation ends every older tenancy.
 pub type Generation = u64;
 
@@ -236,6 +285,8 @@ pub struct Tenancy {
     pub partition: PartitionId,
     /// The owner.
     pub owner: OwnerId,
+    /// Which tenancy this is, and nobody else's.
+    pub mark: Mark,
     /// Which ownership this is.
     pub generation: Generation,
     /// The condition for the next write of the ownership record.
@@ -247,8 +298,10 @@ pub struct Tenancy {
 pub struct Checkpoint {
     /// The last finished event, inclusive.
     pub position: Position,
-    /// The tenancy that wrote it.
+    /// The ownership that it was written under.
     pub generation: Generation,
+    /// The tenancy that wrote it; `None`: another SDK, or a Weir that left no mark.
+    pub mark: Option<Mark>,
     /// Processor state as of exactly this event; empty when the processor keeps none.
     pub state: Bytes,
 }

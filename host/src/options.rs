@@ -103,11 +103,13 @@ pub struct Fleet {
     pub most: Option<usize>,
     /// Take exactly these, whoever else is there.
     pub assignment: Option<Vec<PartitionId>>,
+    /// Only Weir hosts use the group, all of them so: a host's sign of life stands for all of its ownerships, and none is renewed by itself.
+    pub exclusive: bool,
 }
 
 impl Default for Fleet {
     fn default() -> Self {
-        Self { expiry: Duration::from_secs(60), most: None, assignment: None }
+        Self { expiry: Duration::from_secs(60), most: None, assignment: None, exclusive: false }
     }
 }
 

@@ -245,7 +245,7 @@ impl Pump {
         let budget = Arc::clone(&context.budget);
         let store = (Arc::clone(&context.store), Arc::clone(&context.governor));
         let policies = (options.checkpoint, options.store_retry, options.store_timeout);
-        let committer = Committer::new(seat.clone(), store, hold.generation(), policies, found);
+        let committer = Committer::new(seat.clone(), store, (hold.generation(), hold.mark()), policies, found);
         let expiry = options.fleet.as_ref().map(|fleet| fleet.expiry);
         Self {
             poller: Poller::new(

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::model::{Checkpoint, ETag, Event, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy};
+use crate::model::{
+    Checkpoint, ETag, Event, Incarnation, Mark, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy,
+};
 
 /// A hub to read from, seen through one consumer group.
 #[async_trait]
@@ -94,13 +96,15 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// Everything known of the scope, in one round trip: all that a host needs to decide what to claim and what to give up.
     async fn list(&self) -> Result<Listing, StoreError>;
 
-    /// Takes a partition that is free (`expected: None` where no record exists) or whose record still has the ETag `expected`.
+    /// Takes a partition that is free (`expected: None` where no record exists) or whose record still has the ETag `expected`. The
+    /// record keeps the `mark`, also when it is renewed and released, so that whoever wrote it knows it again.
     /// The new tenancy's generation is above that of the ownership record and of the checkpoint, whichever is higher: it counts on even
     /// where the ownership record was lost or rewritten by somebody who keeps no generations.
     async fn claim(
         &self,
         partition: &PartitionId,
         owner: &OwnerId,
+        mark: Mark,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError>;
 
@@ -111,12 +115,12 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// Gives a partition back: the record stays, without an owner.
     async fn release(&self, tenancy: &Tenancy) -> Result<Written<()>, StoreError>;
 
-    /// Says that a host is there, in place of whatever it said before. The only write without a condition: nobody else writes this
-    /// record.
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError>;
+    /// Says that a host is there, in place of the announcement with the ETag `expected` (`None`: there must be none). A conflict means
+    /// that another process goes by the same name.
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError>;
 
-    /// Takes a host's announcement away; it may be gone already.
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError>;
+    /// Takes a host's announcement away, if it still has this ETag; one that is gone already is as good.
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError>;
 
     /// Reads a partition's checkpoint. `None`: there never was one.
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError>;
@@ -158,6 +162,8 @@ pub struct Ownership {
     pub owner: Option<OwnerId>,
     /// How many ownerships there were, this one included; 0 when the record's writer doesn't count.
     pub generation: u64,
+    /// The tenancy that wrote it, be it its release; `None`: another SDK, or a Weir that left no mark.
+    pub mark: Option<Mark>,
     /// Condition for the next write.
     pub etag: ETag,
     /// How long ago it was written, by the store's own clock alone; `None` where the store has none, and then it counts as fresh.
@@ -169,6 +175,10 @@ pub struct Ownership {
 pub struct Presence {
     /// The host, by the name under which it owns partitions.
     pub owner: OwnerId,
+    /// Which start of it; `None`: a Weir that doesn't tell.
+    pub incarnation: Option<Incarnation>,
+    /// Whether this announcement stands for all of its ownerships, which it doesn't renew.
+    pub exclusive: bool,
     /// The most partitions that it takes; `None`: as many as there are.
     pub capacity: Option<u32>,
     /// How it takes part.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::balance::{self, Balancer, Here, Settings, Snapshot, View};
 use crate::claim::{self, Claim};
 use crate::lease::Terms;
-use crate::model::{OwnerId, PartitionId, Tenancy};
+use crate::model::{ETag, Generation, Incarnation, OwnerId, PartitionId};
 use crate::options::Fleet;
 use crate::seams::{HostRecord, Listing, Part, PartitionRecord, Presence};
 
@@ -20,6 +20,11 @@ const CYCLES: u32 = 6;
 /// A cycle takes between this share of its time and [`LONGEST`]: hosts that began together drift apart.
 const SHORTEST: f64 = 0.8;
 const LONGEST: f64 = 1.3;
+
+/// The time from one cycle to the next, with `chance` in 0..1.
+pub(crate) fn cycle(terms: Terms, chance: f64) -> Duration {
+    (terms.expiry / CYCLES).mul_f64(SHORTEST + (LONGEST - SHORTEST) * chance)
+}
 
 /// How the partitions of a processor are shared.
 pub(crate) enum Sharing {
@@ -34,9 +39,9 @@ pub(crate) struct Member {
     owner: OwnerId,
     terms: Terms,
     most: Option<usize>,
+    exclusive: bool,
     balancer: Balancer,
     began: Instant,
-    wanted: u32,
 }
 
 /// What to do in a cycle.
@@ -46,10 +51,18 @@ pub(crate) struct Plan {
     /// To be drained and released.
     pub(crate) releases: Vec<PartitionId>,
     /// Records in this host's name that nothing runs under, from before a restart: to be released as they are.
-    pub(crate) leftovers: Vec<Tenancy>,
+    pub(crate) leftovers: Vec<Leftover>,
     /// Not ours any more, and to whom.
     pub(crate) lost: Vec<(PartitionId, String)>,
     pub(crate) view: Option<View>,
+}
+
+/// A record to be released.
+#[derive(Debug)]
+pub(crate) struct Leftover {
+    pub(crate) partition: PartitionId,
+    pub(crate) generation: Generation,
+    pub(crate) ownership: ETag,
 }
 
 /// How the partitions stand on this host.
@@ -67,14 +80,14 @@ impl Sharing {
     pub(crate) fn new(owner: &OwnerId, fleet: Option<&Fleet>) -> Self {
         let Some(fleet) = fleet else { return Self::Alone };
         let assignment = fleet.assignment.as_ref().map(|ids| ids.iter().cloned().collect());
-        let settings = Settings { expiry: fleet.expiry, most: fleet.most, assignment, exclusive: false };
+        let settings = Settings { expiry: fleet.expiry, most: fleet.most, assignment, exclusive: fleet.exclusive };
         Self::Fleet(Box::new(Member {
             owner: owner.clone(),
             terms: Terms::of(fleet.expiry),
             most: fleet.most,
+            exclusive: fleet.exclusive,
             balancer: Balancer::new(owner.clone(), settings),
             began: Instant::now(),
-            wanted: 1,
         }))
     }
 
@@ -88,19 +101,26 @@ impl Sharing {
 
     /// How long until the next cycle, with `chance` in 0..1. `None`: only when there is something to do.
     pub(crate) fn pause(&self, chance: f64) -> Option<Duration> {
-        self.terms().map(|terms| (terms.expiry / CYCLES).mul_f64(SHORTEST + (LONGEST - SHORTEST) * chance))
+        self.terms().map(|terms| cycle(terms, chance))
     }
 
     /// What the other hosts are to be told, if there are any.
-    pub(crate) fn presence(&self) -> Option<Presence> {
+    pub(crate) fn presence(&self, incarnation: Incarnation) -> Option<Presence> {
         let Self::Fleet(member) = self else { return None };
         Some(Presence {
             owner: member.owner.clone(),
-            part: part(member.balancer.part(false)),
+            incarnation: Some(incarnation),
+            exclusive: member.exclusive,
+            part: part(member.balancer.part()),
             capacity: member.most.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
-            wanted: member.wanted,
+            wanted: 1,
             version: env!("CARGO_PKG_VERSION").into(),
         })
+    }
+
+    /// Whether a sign of life of this host stands for all of its ownerships.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        matches!(self, Self::Fleet(member) if member.exclusive)
     }
 
     /// Decides. `asked`: when the listing was asked for.
@@ -126,9 +146,7 @@ impl Member {
             hosts: &hosts,
             here: &stand.here,
             avoid: &stand.avoid,
-            draining: false,
         });
-        self.wanted = u32::try_from(decision.view.quota).unwrap_or(u32::MAX);
         let claims = decision.claim.into_iter().chain(decision.steal).map(|claim| Claim {
             taken_over: claim.from.is_some(),
             partition: claim.partition,
@@ -144,19 +162,15 @@ impl Member {
         });
         let (running, idle): (Vec<_>, Vec<_>) = decision.release.into_iter().partition(|release| release.running);
         let releases = running.into_iter().map(|release| release.partition).collect();
-        let leftovers = idle.into_iter().map(|release| self.leftover(listing, release)).collect();
+        let leftovers = idle.into_iter().map(|release| leftover(listing, release)).collect();
         Plan { claims: claims.collect(), lost: lost.collect(), releases, leftovers, view: Some(decision.view) }
     }
 }
 
-impl Member {
-    fn leftover(&self, listing: &Listing, release: balance::Release) -> Tenancy {
-        let record = listing.partitions.iter().find(|record| record.partition == release.partition);
-        let generation =
-            record.and_then(|record| record.ownership.as_ref()).map_or(0, |ownership| ownership.generation);
-        let owner = self.owner.clone();
-        Tenancy { partition: release.partition, owner, generation, ownership: release.expected }
-    }
+fn leftover(listing: &Listing, release: balance::Release) -> Leftover {
+    let record = listing.partitions.iter().find(|record| record.partition == release.partition);
+    let generation = record.and_then(|record| record.ownership.as_ref()).map_or(0, |ownership| ownership.generation);
+    Leftover { partition: release.partition, generation, ownership: release.expected }
 }
 
 fn record(record: &PartitionRecord) -> Option<balance::Record> {

@@ -68,6 +68,9 @@ pub(super) struct Slot<'a> {
     pub(super) here: Option<Here>,
     /// Whether this host may begin to run it.
     pub(super) open: bool,
+    /// In this host's name, without anything here that runs or is to run: with one heartbeat for all records, nobody else would ever
+    /// take it for abandoned.
+    pub(super) forsaken: bool,
 }
 
 /// A host that counts.
@@ -133,7 +136,11 @@ impl<'a> Board<'a> {
                 member.held += 1;
             }
             let here = snapshot.here.get(id).copied();
-            slots.push(Slot { id, record, holder, here, open: here.is_none() && !snapshot.avoid.contains(id) });
+            let open = here.is_none() && !snapshot.avoid.contains(id);
+            let mine = owner == Some(&my_name) && here.is_none() && !open;
+            let stale = |record: &Record| sights.records.is_dead(&record.partition, record.age, now, settings.expiry);
+            let forsaken = settings.exclusive && mine && record.is_some_and(stale);
+            slots.push(Slot { id, record, holder, here, open, forsaken });
         }
         let me = index.get(&my_name).copied().unwrap_or_default();
         Self { slots, members, me }

@@ -74,6 +74,30 @@ fn one_host_fewer() {
     });
 }
 
+/// One sign per host, and no renewals: nothing moves but what should, and the dead are followed all the same.
+#[test]
+fn an_exclusive_fleet() {
+    fleets(|mut fleet, hosts, rounds| {
+        fleet.exclusive = true;
+        for _ in 1..hosts {
+            fleet.join(None);
+        }
+        fleet.settle(rounds);
+        fleet.rest(30);
+        fleet.join(None);
+        fleet.settle(2);
+        fleet.rest(30);
+        fleet.hosts[0].life = Life::Down;
+        let quiet = (0..9).take_while(|_| fleet.round() == 0).count();
+        assert!((5..=7).contains(&quiet), "taken over after {quiet} quiet rounds");
+        if !fleet.is_even() {
+            fleet.settle(4);
+        }
+        fleet.rest(30);
+        assert_eq!(fleet.steals, 0);
+    });
+}
+
 #[test]
 fn one_host_leaves_in_good_order() {
     fleets(|mut fleet, hosts, _| {

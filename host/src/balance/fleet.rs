@@ -28,6 +28,8 @@ const NOBODY: usize = usize::MAX;
 pub(super) struct Fleet {
     pub(super) hosts: Vec<Host>,
     pub(super) concurrent: bool,
+    /// Our hosts renew nothing: their presence stands for it.
+    pub(super) exclusive: bool,
     /// Most rounds that a drain takes.
     pub(super) drain: u32,
     /// Partitions taken from a host that was up.
@@ -84,6 +86,7 @@ impl Fleet {
         Self {
             hosts: Vec::new(),
             concurrent: true,
+            exclusive: false,
             drain: 0,
             steals: 0,
             story: Vec::new(),
@@ -97,7 +100,7 @@ impl Fleet {
 
     /// One more host of ours. Its presence is there before its first round.
     pub(super) fn join(&mut self, most: Option<usize>) -> usize {
-        let settings = Settings { most, ..settings() };
+        let settings = Settings { most, exclusive: self.exclusive, ..settings() };
         let owner = OwnerId::from(format!("h{:02}", self.hosts.len()).as_str());
         let balancer = Box::new(Balancer::new(owner.clone(), settings));
         self.add(owner, most, Mind::Ours(balancer))
@@ -220,11 +223,28 @@ impl Fleet {
         self.partitions.iter().zip(&self.records).filter_map(record).collect()
     }
 
+    /// Who leaves decides nothing any more: everything goes.
+    fn leave(&mut self, me: usize) {
+        for p in self.hosts[me].running.clone() {
+            let rounds = self.rng.random_range(0..=self.drain);
+            if let std::collections::btree_map::Entry::Vacant(place) = self.hosts[me].leaving.entry(p) {
+                place.insert(rounds);
+                self.story.push(format!("h{me} gives up {p}"));
+            }
+        }
+        if self.drain == 0 {
+            self.drains_of(me);
+        }
+    }
+
     fn ours(&mut self, me: usize, listing: &[Record]) {
+        if self.hosts[me].draining {
+            return self.leave(me);
+        }
         let present = self.hosts.iter().filter_map(|host| match &host.mind {
             Mind::Ours(balancer) => Some(Presence {
                 owner: host.owner.clone(),
-                part: balancer.part(host.draining),
+                part: if host.draining { Part::Nothing } else { balancer.part() },
                 etag: ETag(host.beat.0.to_string()),
                 age: Some(self.now - host.beat.1),
             }),
@@ -243,7 +263,6 @@ impl Fleet {
             hosts: &present,
             here: &here.collect(),
             avoid: &host.avoid,
-            draining: host.draining,
         };
         let Mind::Ours(balancer) = &mut host.mind else { return };
         let decision = balancer.step(&snapshot);
@@ -338,7 +357,9 @@ impl Fleet {
             let Some(owner) = self.records[p].owner else { continue };
             let host = &self.hosts[owner];
             let due = match host.mind {
-                Mind::Ours(_) => host.running.contains(&p) && self.now - self.records[p].at >= 20 * SECOND,
+                Mind::Ours(_) => {
+                    !self.exclusive && host.running.contains(&p) && self.now - self.records[p].at >= 20 * SECOND
+                }
                 Mind::Rival(_) => true,
             };
             if due && host.life == Life::Up {

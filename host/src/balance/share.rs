@@ -50,6 +50,12 @@ pub(super) fn quotas(board: &Board<'_>, memory: &Memory) -> Shares {
 pub(super) fn plan(board: &Board<'_>, memory: &Memory, shares: &Shares, most: usize) -> Plan {
     let (held, quota) = (board.held(board.me), shares.of(board.me));
     let mut plan = Plan { release: release(board, held.saturating_sub(quota)), ..Plan::default() };
+    let forsaken: Vec<Release> = board.slots.iter().filter(|slot| slot.forsaken).filter_map(give_up).collect();
+    for release in forsaken {
+        if plan.release.iter().all(|other| other.partition != release.partition) {
+            plan.release.push(release);
+        }
+    }
     let released: BTreeSet<&PartitionId> = plan.release.iter().map(|r| &r.partition).collect();
     let dormant = board.held_by(board.me).filter(|slot| slot.open && !released.contains(slot.id));
     plan.claim = dormant.map(|slot| claim(board, slot, Why::Restart)).collect();
@@ -94,16 +100,12 @@ pub(super) fn keep_to(board: &Board<'_>, listed: &BTreeSet<PartitionId>) -> Plan
         match listed.contains(slot.id) {
             true if slot.open && mine => plan.claim.push(claim(board, slot, Why::Restart)),
             true if slot.open && slot.holder.is_none() => plan.claim.push(claim(board, slot, Why::Listed)),
+            true if slot.forsaken => plan.release.extend(give_up(slot)),
             false if mine => plan.release.extend(give_up(slot)),
             _ => {}
         }
     }
     plan
-}
-
-/// Everything goes.
-pub(super) fn leave(board: &Board<'_>) -> Plan {
-    Plan { release: board.held_by(board.me).filter_map(give_up).collect(), ..Plan::default() }
 }
 
 /// Gives up this many, counting those that are already leaving. What doesn't run costs nobody anything, so it goes first.

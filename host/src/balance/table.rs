@@ -75,7 +75,6 @@ impl Seen {
             hosts: &self.hosts,
             here,
             avoid: &self.avoid,
-            draining: false,
         };
         self.cycle += 1;
         self.balancer.step(&snapshot)

@@ -239,14 +239,14 @@ fn processor_options(config: &ProcessorConfig, file: &Config) -> ProcessorOption
 
 /// A container is for a fleet. In a directory, a host that takes only some partitions follows the same rules, alone.
 fn fleet(config: &ProcessorConfig, checkpoints: &CheckpointsConfig) -> Option<Fleet> {
-    let expiry = match checkpoints {
-        CheckpointsConfig::Container { expiry, .. } => *expiry,
+    let (expiry, exclusive) = match checkpoints {
+        CheckpointsConfig::Container { expiry, exclusive, .. } => (*expiry, *exclusive),
         CheckpointsConfig::Directory(_) if config.max_partitions.is_some() || config.partitions.is_some() => {
-            Fleet::default().expiry
+            (Fleet::default().expiry, false)
         }
         CheckpointsConfig::Directory(_) => return None,
     };
-    Some(Fleet { expiry, most: config.max_partitions, assignment: config.partitions.clone() })
+    Some(Fleet { expiry, most: config.max_partitions, assignment: config.partitions.clone(), exclusive })
 }
 
 fn module_line(path: &Path, digest: &str) -> String {

@@ -97,7 +97,7 @@ pub(super) fn parse(text: &str, file: &Path, environment: Environment<'_>) -> Re
 fn checkpoints(table: &Table<'_>) -> Option<CheckpointsConfig> {
     let (directory, container) = (table.file("directory"), table.text("container"));
     let credential = table.choice("credential").and_then(|name| name.parse().ok());
-    let expiry = table.duration("expiry");
+    let (expiry, exclusive) = (table.duration("expiry"), table.flag("exclusive"));
     match (table.has("directory"), table.has("container")) {
         (true, true) => {
             table.note("container", "stands beside directory, and progress is kept in one place; remove one of them");
@@ -114,6 +114,10 @@ fn checkpoints(table: &Table<'_>) -> Option<CheckpointsConfig> {
             table.note("expiry", "goes with container only; remove it");
             None
         }
+        (true, false) if table.has("exclusive") => {
+            table.note("exclusive", "goes with container only; remove it");
+            None
+        }
         (true, false) if table.has("credential") => {
             table.note("credential", "goes with container only; remove it");
             None
@@ -121,9 +125,15 @@ fn checkpoints(table: &Table<'_>) -> Option<CheckpointsConfig> {
         (true, false) => directory.map(CheckpointsConfig::Directory),
         (false, true) => {
             let sound = !table.has("credential") || credential.is_some();
+            let exclusive = if table.has("exclusive") { exclusive? } else { false };
             let url = container.filter(|url| check::container(table, url, credential))?;
             let expiry = if table.has("expiry") { expiry? } else { Fleet::default().expiry };
-            sound.then_some(CheckpointsConfig::Container { url: url.with_hidden_query(), credential, expiry })
+            sound.then_some(CheckpointsConfig::Container {
+                url: url.with_hidden_query(),
+                credential,
+                expiry,
+                exclusive,
+            })
         }
     }
 }

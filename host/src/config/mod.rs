@@ -98,6 +98,8 @@ pub enum CheckpointsConfig {
         credential: Option<Credential>,
         /// Age at which an ownership counts as abandoned.
         expiry: Duration,
+        /// Whether a host's sign of life stands for all of its ownerships.
+        exclusive: bool,
     },
 }
 

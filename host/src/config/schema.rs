@@ -179,6 +179,14 @@ pub(crate) static CHECKPOINTS: Section = Section {
             "In a container: when an ownership that nobody renews counts as abandoned, the same on all hosts. The partitions of a host that dies \
              are taken over within it and a third of it.",
         ),
+        key(
+            "exclusive",
+            Kind::Flag,
+            Described("`false`"),
+            "true",
+            "In a container: only Weir hosts use these consumer groups, and all of them say so. A host then gives one sign of life for all of its \
+             partitions instead of renewing each. Stop all hosts before changing it.",
+        ),
     ],
 };
 

@@ -148,9 +148,11 @@ fn every_mistake_has_its_sentence() {
 fn a_container_is_for_checkpoints_and_its_signature_is_never_printed() {
     let with = |lines: &str| parse(&MINIMAL.replace("directory = \"checkpoints\"", lines));
     let config = with("container = \"https://fleet.blob.core.windows.net/weir\"\ncredential = \"cli\"").unwrap();
-    let CheckpointsConfig::Container { url, credential, expiry } = config.checkpoints else { panic!("{config:?}") };
+    let CheckpointsConfig::Container { url, credential, expiry, exclusive } = config.checkpoints else {
+        panic!("{config:?}")
+    };
     assert_eq!((url.as_str(), credential), ("https://fleet.blob.core.windows.net/weir", Some(Credential::Cli)));
-    assert_eq!(expiry, Duration::from_secs(60));
+    assert_eq!((expiry, exclusive), (Duration::from_secs(60), false));
     let config = with("container = \"https://fleet.blob.core.windows.net/weir?sv=1&sig=hunter2\"").unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
     let CheckpointsConfig::Container { url, .. } = config.checkpoints else { panic!("no container") };
@@ -339,7 +341,7 @@ fn file_with(path: &[&str], section: &Section, name: &str, literal: &str) -> Str
     }
     match name {
         "endpoint" => drop(table.insert("credential".into(), "none".into())),
-        "container" | "credential" | "expiry" if section.key("container").is_some() => {
+        "container" | "credential" | "expiry" | "exclusive" if section.key("container").is_some() => {
             table.remove("directory");
             table.insert("container".into(), "https://fleet.blob.core.windows.net/weir".into());
         }

@@ -12,7 +12,7 @@ use bytestring::ByteString;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Position, Scope};
+use crate::model::{Checkpoint, ETag, Incarnation, Mark, OwnerId, PartitionId, Position, Scope};
 use crate::seams::{Ownership, Part, Presence, StoreError};
 
 /// A record's content, and what is to be said when its file can't be understood.
@@ -86,6 +86,9 @@ pub(super) struct OwnershipRecord {
     pub(super) subject: Subject,
     pub(super) owner: Option<String>,
     pub(super) generation: u64,
+    /// Of the tenancy that wrote it. Missing in what an older Weir wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mark: Option<String>,
     /// Counts the writes of this record, so that equal content has another ETag.
     pub(super) revision: u64,
 }
@@ -98,6 +101,9 @@ pub(super) struct CheckpointRecord {
     sequence_number: i64,
     offset: String,
     pub(super) generation: u64,
+    /// Like [`OwnershipRecord::mark`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     state_base64: String,
     pub(super) revision: u64,
@@ -110,6 +116,10 @@ pub(super) const HOSTS: &str = "+hosts";
 #[serde(rename_all = "kebab-case")]
 pub(super) struct PresenceRecord {
     owner: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incarnation: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    exclusive: bool,
     part: Part,
     capacity: Option<u32>,
     wanted: u32,
@@ -132,20 +142,23 @@ impl Stored for PresenceRecord {
 
 impl PresenceRecord {
     pub(super) fn new(presence: &Presence, revision: u64) -> Self {
-        let Presence { owner, part, capacity, wanted, version } = presence.clone();
-        Self { owner: owner.to_string(), part, capacity, wanted, version, revision }
+        let Presence { owner, incarnation, exclusive, part, capacity, wanted, version } = presence.clone();
+        let incarnation = incarnation.as_ref().map(ToString::to_string);
+        Self { owner: owner.to_string(), incarnation, exclusive, part, capacity, wanted, version, revision }
     }
 
     pub(super) fn presence(self) -> Presence {
-        let Self { owner, part, capacity, wanted, version, .. } = self;
-        Presence { owner: OwnerId::from(&*owner), part, capacity, wanted, version }
+        let Self { owner, incarnation, exclusive, part, capacity, wanted, version, .. } = self;
+        let incarnation = incarnation.as_deref().and_then(Incarnation::parse);
+        Presence { owner: OwnerId::from(&*owner), incarnation, exclusive, part, capacity, wanted, version }
     }
 }
 
 impl OwnershipRecord {
     pub(super) fn ownership(&self, etag: ETag) -> Ownership {
         let owner = self.owner.as_deref().map(OwnerId::from);
-        Ownership { owner, generation: self.generation, etag, age: None }
+        let mark = self.mark.as_deref().and_then(Mark::parse);
+        Ownership { owner, generation: self.generation, mark, etag, age: None }
     }
 }
 
@@ -156,6 +169,7 @@ impl CheckpointRecord {
             sequence_number: checkpoint.position.sequence_number,
             offset: checkpoint.position.offset.to_string(),
             generation: checkpoint.generation,
+            mark: checkpoint.mark.as_ref().map(ToString::to_string),
             state_base64: BASE64_STANDARD.encode(&checkpoint.state),
             revision,
         }
@@ -166,7 +180,8 @@ impl CheckpointRecord {
         let state = state.map_err(|e| Unreadable::damaged::<Self>(path, &format!("its state is not base64 ({e})")))?;
         let position =
             Position { sequence_number: self.sequence_number, offset: ByteString::from(self.offset.as_str()) };
-        Ok(Checkpoint { position, generation: self.generation, state: Bytes::from(state) })
+        let mark = self.mark.as_deref().and_then(Mark::parse);
+        Ok(Checkpoint { position, generation: self.generation, mark, state: Bytes::from(state) })
     }
 }
 

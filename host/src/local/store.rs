@@ -17,7 +17,7 @@ use super::durable::{create_directories, sync_entry};
 use super::record::{
     self, CheckpointRecord, HOSTS, OwnershipRecord, PresenceRecord, Stored, Subject, Unreadable, segment,
 };
-use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Scope, Tenancy};
+use crate::model::{Checkpoint, ETag, Mark, OwnerId, PartitionId, Scope, Tenancy};
 use crate::seams::{CheckpointStore, HostRecord, Listing, PartitionRecord, Presence, StoreError, Written};
 
 /// The checkpoint store of one scope, in a directory.
@@ -86,6 +86,11 @@ impl DirectoryStore {
         }
         lock.set_len(0).map_err(io)?;
         writeln!(lock, "process {} (owner {owner})", std::process::id()).map_err(io)?;
+        // Whoever said that it is there is gone: the lock was free.
+        match fs::remove_dir_all(directory.join(HOSTS)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
         Ok(Self::new(directory, scope, Some(lock)))
     }
 
@@ -160,7 +165,8 @@ impl Inner {
             let revision = found.map_or(0, |o| o.revision) + 1;
             let subject = Subject::new(&self.scope, &tenancy.partition);
             let owner = owner.map(ToString::to_string);
-            (OwnershipRecord { subject, owner, generation: tenancy.generation, revision }, ())
+            let mark = Some(tenancy.mark.to_string());
+            (OwnershipRecord { subject, owner, generation: tenancy.generation, mark, revision }, ())
         })?;
         Ok(written.map(|(etag, ())| etag))
     }
@@ -170,22 +176,30 @@ impl Inner {
         self.directory.join(HOSTS).join(segment(owner.as_str())).with_added_extension("json")
     }
 
-    fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+    fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
         self.writable()?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.host(&presence.owner);
-        let revision = intact(read::<PresenceRecord>(&path))?.map_or(0, |(found, _)| found.revision) + 1;
-        write(&path, &PresenceRecord::new(presence, revision)).map(drop)
+        let found = intact(read::<PresenceRecord>(&path))?;
+        if found.as_ref().map(|(_, etag)| etag) != expected {
+            return Ok(Written::Conflict);
+        }
+        let revision = found.map_or(0, |(found, _)| found.revision) + 1;
+        write(&path, &PresenceRecord::new(presence, revision)).map(Written::Done)
     }
 
-    fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
+    fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
         self.writable()?;
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.host(owner);
+        if intact(read::<PresenceRecord>(&path))?.is_some_and(|(_, etag)| etag != *expected) {
+            return Ok(Written::Conflict);
+        }
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::Determinate(format!("can't remove {}: {e}", path.display())))
             }
-            _ => Ok(()),
+            _ => Ok(Written::Done(())),
         }
     }
 
@@ -239,6 +253,7 @@ impl CheckpointStore for DirectoryStore {
         &self,
         partition: &PartitionId,
         owner: &OwnerId,
+        mark: Mark,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError> {
         let (partition, owner, expected) = (partition.clone(), owner.clone(), expected.cloned());
@@ -248,9 +263,10 @@ impl CheckpointStore for DirectoryStore {
                 let (generation, revision) = found.map_or((0, 0), |o| (o.generation, o.revision));
                 let (generation, revision) = (generation.max(committed) + 1, revision + 1);
                 let subject = Subject::new(&inner.scope, &partition);
-                (OwnershipRecord { subject, owner: Some(owner.to_string()), generation, revision }, generation)
+                let (owner, mark) = (Some(owner.to_string()), Some(mark.to_string()));
+                (OwnershipRecord { subject, owner, generation, mark, revision }, generation)
             })?;
-            Ok(written.map(|(ownership, generation)| Tenancy { partition, owner, generation, ownership }))
+            Ok(written.map(|(ownership, generation)| Tenancy { partition, owner, mark, generation, ownership }))
         })
         .await
     }
@@ -269,14 +285,14 @@ impl CheckpointStore for DirectoryStore {
         self.blocking(move |inner| Ok(inner.rewrite(&tenancy, None)?.map(drop))).await
     }
 
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
-        let presence = presence.clone();
-        self.blocking(move |inner| inner.announce(&presence)).await
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
+        let (presence, expected) = (presence.clone(), expected.cloned());
+        self.blocking(move |inner| inner.announce(&presence, expected.as_ref())).await
     }
 
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
-        let owner = owner.clone();
-        self.blocking(move |inner| inner.withdraw(&owner)).await
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
+        let (owner, expected) = (owner.clone(), expected.clone());
+        self.blocking(move |inner| inner.withdraw(&owner, &expected)).await
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {

@@ -7,7 +7,8 @@ use rand::Rng;
 use super::machine::{Input, Phase};
 use super::store::Request;
 use super::world::{Happening, Process, World, owner, partition_id, say};
-use crate::balance::{Here, Presence, Record, Snapshot};
+use crate::balance::{Here, Part, Presence, Record, Snapshot};
+use crate::lease::Moment;
 use crate::model::ETag;
 
 impl World {
@@ -15,13 +16,17 @@ impl World {
         let host = process.0;
         let pause = self.weather.tick * self.rng.random_range(80..130) / 10;
         self.at(self.now + pause, Happening::Cycle(process));
-        self.sign(host);
+        self.give_sign(process);
         let state = &mut self.hosts[host];
-        if state.draining && state.machines.iter().all(|m| m.phase == Phase::Idle) && !self.stores_name(host) {
+        if state.draining && state.machines.iter().all(|m| m.phase == Phase::Idle) {
             say!(self, "h{host} has left");
             self.hosts[host].up = false;
             self.hosts[host].life += 1;
+            self.hosts[host].sign = (0, Moment::ZERO);
             return;
+        }
+        if state.draining {
+            return (0..self.weather.partitions).for_each(|partition| self.input(process, partition, Input::Drain));
         }
         let running = self.hosts[host].machines.iter().enumerate().filter(|(_, m)| is_claimed(m.phase));
         let running = running.map(|(partition, m)| (partition, m.tenancy)).collect();
@@ -30,8 +35,29 @@ impl World {
         }
     }
 
-    fn stores_name(&self, host: usize) -> bool {
-        self.stores.iter().any(|store| store.ownership.owner == Some(host))
+    /// In exclusive mode a sign is a write like any other: it may be late or lost, and counts from when it was sent.
+    fn give_sign(&mut self, process: Process) {
+        if !self.weather.exclusive {
+            return self.sign(process.0);
+        }
+        let sent = self.now + self.hosts[process.0].ahead;
+        if !self.weather.loses(&mut self.rng, self.now >= self.weather.clears) {
+            self.soon(Happening::Sign(process, sent));
+        }
+    }
+
+    /// A sign is written.
+    pub(super) fn signed(&mut self, process: Process, sent: Moment) {
+        // A later process of the name has another condition.
+        if process.1 != self.hosts[process.0].life {
+            return;
+        }
+        self.sign(process.0);
+        if !self.weather.loses(&mut self.rng, self.now >= self.weather.clears) {
+            for partition in 0..self.weather.partitions {
+                self.soon(Happening::Input(process, partition, Input::Signed { sent }));
+            }
+        }
     }
 
     pub(super) fn list(&mut self, process: Process, running: BTreeSet<(usize, u64)>) {
@@ -53,13 +79,12 @@ impl World {
         let hosts: Vec<Presence> = hosts
             .map(|(i, h)| Presence {
                 owner: owner(i),
-                part: h.balancer.part(h.draining),
+                part: if h.draining { Part::Nothing } else { h.balancer.part() },
                 etag: ETag(h.sign.0.to_string()),
                 age: Some(self.now - h.sign.1),
             })
             .collect();
         let now = self.now + self.hosts[host].ahead;
-        let draining = self.hosts[host].draining;
         let (mut here, mut avoid) = (std::collections::BTreeMap::new(), BTreeSet::new());
         for (partition, machine) in self.hosts[host].machines.iter().enumerate() {
             let id = partition_id(partition);
@@ -71,8 +96,7 @@ impl World {
             }
         }
         let partitions: Vec<_> = (0..self.weather.partitions).map(partition_id).collect();
-        let snapshot =
-            Snapshot { now, partitions: &partitions, records, hosts: &hosts, here: &here, avoid: &avoid, draining };
+        let snapshot = Snapshot { now, partitions: &partitions, records, hosts: &hosts, here: &here, avoid: &avoid };
         let decision = self.hosts[host].balancer.step(&snapshot);
         let place = |id: &crate::model::PartitionId| partitions.iter().position(|p| p == id).unwrap_or_default();
         let number = |etag: &ETag| etag.0.parse().unwrap_or_default();

@@ -48,6 +48,10 @@ pub(super) enum Input {
         link: u64,
         sequence: Sequence,
     },
+    /// In exclusive mode: a sign of this host, sent at this time, was written.
+    Signed {
+        sent: Moment,
+    },
     LinkLost {
         link: u64,
         stolen: bool,
@@ -101,6 +105,8 @@ pub(super) struct Machine {
     rules: Rules,
     terms: Terms,
     cadence: Duration,
+    /// Nothing is renewed: the host's signs stand for it.
+    exclusive: bool,
     pub(super) phase: Phase,
     draining: bool,
     serials: u64,
@@ -134,11 +140,12 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(rules: Rules, terms: Terms, cadence: Duration) -> Self {
+    pub(super) fn new(rules: Rules, terms: Terms, cadence: Duration, exclusive: bool) -> Self {
         Self {
             rules,
             terms,
             cadence,
+            exclusive,
             phase: Phase::Idle,
             draining: false,
             serials: 0,
@@ -189,6 +196,11 @@ impl Machine {
             }
             Input::Attached { link, .. } => out.push(Action::Detach { link }),
             Input::Event { link, sequence } if self.link == Some(link) => self.receive(sequence, out),
+            Input::Signed { sent } => {
+                if let Some(lease) = &mut self.lease {
+                    lease.renewed(sent, now);
+                }
+            }
             Input::LinkLost { link, stolen } if self.link == Some(link) => {
                 self.link = None;
                 if stolen && self.rules.on(Rule::ReclaimStolen) {
@@ -231,6 +243,7 @@ impl Machine {
         let ailments: &[Ailment] = if self.link.is_some() || self.draining { &[] } else { &[Ailment::Detached] };
         match self.lease.as_mut().map(|lease| lease.judge(now, ailments)) {
             Some(Verdict::Fenced) | None => return self.end("it was not renewed in time", out),
+            Some(Verdict::Renew { .. }) if self.exclusive => {}
             Some(Verdict::Renew { .. }) => {
                 let condition = self.ownership_condition(self.ownership);
                 let serial = self.send(Request::Renew(condition), out);
@@ -466,7 +479,7 @@ impl Machine {
         }
         let memory = if self.rules.on(Rule::Forget) { State::new() } else { std::mem::take(&mut self.memory) };
         let (serials, attempt) = (self.serials, self.attempt + 1);
-        *self = Self { serials, attempt, memory, ..Self::new(self.rules, self.terms, self.cadence) };
+        *self = Self { serials, attempt, memory, ..Self::new(self.rules, self.terms, self.cadence, self.exclusive) };
         out.push(Action::Over(why));
     }
 }

@@ -40,6 +40,8 @@ pub(super) enum Rule {
     DrainFirst,
     /// What a host has not renewed for the expiry is claimed.
     TakeOver,
+    /// In exclusive mode, a host that gives signs has what is in its name, however old the records are.
+    SignsStand,
 }
 
 /// The rules that hold.

@@ -173,8 +173,23 @@ fn the_dead_are_missed() {
 }
 
 #[test]
+fn records_that_nobody_renews_are_taken_from_the_living_unless_their_signs_stand() {
+    is_caught(&[Rule::SignsStand], &[6], Mood::Calm);
+}
+
+#[test]
 fn a_generation_is_no_mark_to_know_a_commit_by() {
     is_caught(&[Rule::OwnMark], &[1, 3, 5], Mood::Deleted);
+}
+
+/// The story that showed it: the record is deleted before the first checkpoint, generations begin anew, and the old owner's late commit
+/// stands where the new one's was to be.
+#[test]
+fn a_late_commit_of_an_equal_generation_is_not_taken_for_ones_own() {
+    const SEED: u64 = 8402;
+    let told = |rules| told_as(SEED, Mood::Deleted, rules, false).violation;
+    assert_eq!(told(Rules::ALL), None);
+    assert!(told(Rules::without(&[Rule::OwnMark])).is_some_and(|(number, _)| number != 0));
 }
 
 /// The others are for progress: safety doesn't hang on them, not even on all of them.

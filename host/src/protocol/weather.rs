@@ -90,6 +90,8 @@ pub(super) struct Weather {
     pub(super) percent_lost: u32,
     /// Of 100 answers of a guest, how many finish nothing yet.
     pub(super) percent_hold: u32,
+    /// Hosts renew nothing: their signs stand for all of their ownerships.
+    pub(super) exclusive: bool,
 }
 
 impl Weather {
@@ -115,6 +117,7 @@ impl Weather {
             percent_slow: rate(rng, 30),
             percent_lost: rate(rng, 15),
             percent_hold: rate(rng, 30),
+            exclusive: mood.is_fleet() && rng.random_bool(0.5),
         }
     }
 

@@ -42,6 +42,8 @@ pub(super) enum Happening {
     Tick(Process),
     /// A host begins a cycle of balancing: it lists.
     Cycle(Process),
+    /// A sign of life reaches the store, and when it was sent by its host's clock.
+    Sign(Process, Moment),
     /// The store makes the listing.
     List(Process, BTreeSet<(usize, u64)>),
     Listed(Process, BTreeSet<(usize, u64)>, Vec<Record>),
@@ -163,13 +165,15 @@ impl World {
 
     fn machines(&self) -> Vec<Machine> {
         let terms = Terms::of(self.weather.expiry);
-        (0..self.weather.partitions).map(|_| Machine::new(self.rules, terms, self.weather.cadence)).collect()
+        (0..self.weather.partitions)
+            .map(|_| Machine::new(self.rules, terms, self.weather.cadence, self.weather.exclusive))
+            .collect()
     }
 
     fn balancer(&self, host: usize) -> Balancer {
         let patience = if self.rules.on(Rule::TakeOver) { 1 } else { 4 };
-        let settings =
-            Settings { expiry: self.weather.expiry * patience, most: None, assignment: None, exclusive: false };
+        let exclusive = self.weather.exclusive && self.rules.on(Rule::SignsStand);
+        let settings = Settings { expiry: self.weather.expiry * patience, most: None, assignment: None, exclusive };
         Balancer::new(owner(host), settings)
     }
 
@@ -260,6 +264,7 @@ impl World {
                 }
             }
             Happening::Cycle(process) => self.cycle(process),
+            Happening::Sign(process, sent) => self.signed(process, sent),
             Happening::List(process, running) => self.list(process, running),
             Happening::Listed(process, running, records) => self.listed(process, &running, &records),
             Happening::Trouble => self.trouble(),

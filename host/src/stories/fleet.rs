@@ -5,24 +5,24 @@ use crate::options::Fleet;
 use crate::status::{FleetSnapshot, State};
 use crate::testing::{Faults, FaultyStore};
 
-const EXPIRY: Duration = Duration::from_secs(60);
+pub(super) const EXPIRY: Duration = Duration::from_secs(60);
 /// The longest cycle.
-const CYCLE: Duration = Duration::from_secs(13);
+pub(super) const CYCLE: Duration = Duration::from_secs(13);
 
-fn fleet() -> Fleet {
+pub(super) fn fleet() -> Fleet {
     Fleet { expiry: EXPIRY, ..Fleet::default() }
 }
 
 impl World {
     /// One more host of the fleet.
-    fn join(&self, owner: &str, guest: &TestGuest, fleet: Fleet) -> Running {
+    pub(super) fn join(&self, owner: &str, guest: &TestGuest, fleet: Fleet) -> Running {
         let mut spec = self.spec(guest);
         spec.options.fleet = Some(fleet);
         Running::start(Host::builder().owner(owner).processor(spec))
     }
 
     /// How many partitions each of these owns.
-    fn shares<const N: usize>(&self, owners: [&str; N]) -> [usize; N] {
+    pub(super) fn shares<const N: usize>(&self, owners: [&str; N]) -> [usize; N] {
         let partitions = self.hub.partition_count();
         owners.map(|owner| {
             let owns = |n: &usize| self.store.owner(&n.to_string()).is_some_and(|o| o.as_str() == owner);
@@ -30,17 +30,17 @@ impl World {
         })
     }
 
-    fn push_all(&self, count: usize) {
+    pub(super) fn push_all(&self, count: usize) {
         for partition in 0..self.hub.partition_count() {
             self.push(&partition.to_string(), count);
         }
     }
 
-    fn all_committed(&self, through: i64) -> bool {
+    pub(super) fn all_committed(&self, through: i64) -> bool {
         (0..self.hub.partition_count()).all(|n| self.store.checkpoint(&n.to_string()) == Some(through))
     }
 
-    fn assert_no_checkpoint_went_back(&self) {
+    pub(super) fn assert_no_checkpoint_went_back(&self) {
         for partition in 0..self.hub.partition_count() {
             let history = self.store.history(&partition.to_string());
             assert!(history.is_sorted(), "partition {partition}: {history:?}");
@@ -49,13 +49,13 @@ impl World {
 }
 
 impl Running {
-    fn fleet(&self) -> Option<FleetSnapshot> {
+    pub(super) fn fleet(&self) -> Option<FleetSnapshot> {
         self.status.snapshot().processors[0].fleet.clone()
     }
 }
 
 /// Sequence numbers handed over, by partition, sorted.
-fn handed_over(guests: &[&TestGuest], partitions: usize) -> Vec<Vec<i64>> {
+pub(super) fn handed_over(guests: &[&TestGuest], partitions: usize) -> Vec<Vec<i64>> {
     let mut all = vec![Vec::new(); partitions];
     for guest in guests {
         guest.log(|log| {
@@ -68,7 +68,7 @@ fn handed_over(guests: &[&TestGuest], partitions: usize) -> Vec<Vec<i64>> {
     all
 }
 
-fn processing() -> TestGuest {
+pub(super) fn processing() -> TestGuest {
     TestGuest::new(|call| done(call.batch)).taking(Duration::from_millis(20))
 }
 

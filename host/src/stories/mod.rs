@@ -5,10 +5,12 @@
 
 mod budget;
 mod ends;
+mod exclusive;
 mod fleet;
 mod flow;
 mod guests;
 mod links;
+mod names;
 mod random;
 mod stores;
 

@@ -192,9 +192,10 @@ impl CheckpointStore for Audited {
         &self,
         partition: &PartitionId,
         owner: &OwnerId,
+        mark: crate::model::Mark,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError> {
-        self.inner.claim(partition, owner, expected).await
+        self.inner.claim(partition, owner, mark, expected).await
     }
 
     async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {
@@ -205,12 +206,12 @@ impl CheckpointStore for Audited {
         self.inner.release(tenancy).await
     }
 
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
-        self.inner.announce(presence).await
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
+        self.inner.announce(presence, expected).await
     }
 
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
-        self.inner.withdraw(owner).await
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
+        self.inner.withdraw(owner, expected).await
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {

@@ -53,7 +53,7 @@ async fn a_lost_race_ends_the_tenancy_with_everything_in_it() {
     until("the first checkpoint", || world.store.checkpoint("0") == Some(19)).await;
     // A newer owner was here, and further.
     let position = Position { sequence_number: 24, offset: "1536".into() };
-    world.store.overwrite("0", Checkpoint { position, generation: 2, state: Bytes::new() });
+    world.store.overwrite("0", Checkpoint { position, generation: 2, mark: None, state: Bytes::new() });
     world.push("0", 20);
     until("it goes on after the other", || world.store.checkpoint("0") == Some(39)).await;
     assert!(host.stop().await.is_success());
@@ -82,7 +82,9 @@ async fn state_that_cant_be_handed_over_is_not_lost() {
     let world = World::new(1);
     world.push("0", 20);
     let position = Position { sequence_number: 4, offset: "256".into() };
-    world.store.overwrite("0", Checkpoint { position, generation: 0, state: Bytes::from_static(b"counts") });
+    world
+        .store
+        .overwrite("0", Checkpoint { position, generation: 0, mark: None, state: Bytes::from_static(b"counts") });
     let guest = TestGuest::new(|call| done(call.batch));
     let outcome = world.catch_up(&guest).await;
     assert!(outcome.to_string().contains("6 bytes of processor state"), "{outcome}");
@@ -153,9 +155,10 @@ impl CheckpointStore for Away {
         &self,
         partition: &crate::model::PartitionId,
         owner: &crate::model::OwnerId,
+        mark: crate::model::Mark,
         expected: Option<&crate::model::ETag>,
     ) -> Result<crate::seams::Written<crate::model::Tenancy>, crate::seams::StoreError> {
-        self.inner.claim(partition, owner, expected).await
+        self.inner.claim(partition, owner, mark, expected).await
     }
 
     async fn renew(
@@ -172,12 +175,20 @@ impl CheckpointStore for Away {
         self.inner.release(tenancy).await
     }
 
-    async fn announce(&self, presence: &crate::seams::Presence) -> Result<(), crate::seams::StoreError> {
-        self.inner.announce(presence).await
+    async fn announce(
+        &self,
+        presence: &crate::seams::Presence,
+        expected: Option<&crate::model::ETag>,
+    ) -> Result<crate::seams::Written<crate::model::ETag>, crate::seams::StoreError> {
+        self.inner.announce(presence, expected).await
     }
 
-    async fn withdraw(&self, owner: &crate::model::OwnerId) -> Result<(), crate::seams::StoreError> {
-        self.inner.withdraw(owner).await
+    async fn withdraw(
+        &self,
+        owner: &crate::model::OwnerId,
+        expected: &crate::model::ETag,
+    ) -> Result<crate::seams::Written<()>, crate::seams::StoreError> {
+        self.inner.withdraw(owner, expected).await
     }
 
     async fn load(

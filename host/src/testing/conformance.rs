@@ -3,10 +3,12 @@
 
 #![allow(clippy::panic, reason = "a conformance check fails by panicking, like the test that calls it")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, Position, Tenancy};
+use crate::model::{Checkpoint, ETag, Incarnation, Mark, OwnerId, PartitionId, Position, Tenancy};
 use crate::seams::{
     CheckpointStore, HostRecord, Listing, Ownership, Part, PartitionRecord, Presence, StoreError, Written,
 };
@@ -47,6 +49,7 @@ pub async fn checkpoint_store(store: &dyn CheckpointStore) {
     checkpoints_are_by_etag(store, &tenancy).await;
     renewals_keep_everything_but_the_etag(store).await;
     generations_count_on_from_the_checkpoint(store).await;
+    marks_tell_one_tenancy_from_another(store).await;
     state_of_any_size_comes_back(store).await;
     hosts_announce_themselves(store).await;
 }
@@ -145,6 +148,31 @@ async fn generations_count_on_from_the_checkpoint(store: &dyn CheckpointStore) {
     assert_eq!(second, Some(11), "and then the ownership's");
 }
 
+/// Whoever wrote a record knows it again: by its mark, whatever else is equal.
+async fn marks_tell_one_tenancy_from_another(store: &dyn CheckpointStore) {
+    let (partition, ann) = (PartitionId::from("5"), OwnerId::from("ann"));
+    let first = claim(store, &partition, &ann, None).await.unwrap_or_else(|| panic!("a free partition can be claimed"));
+    let listed = async || ownership(store, &partition).await.and_then(|o| o.mark);
+    assert_eq!(listed().await, Some(first.mark), "a claim leaves its mark");
+    let renewed = renew(store, &first).await.unwrap_or_else(|| panic!("the owner can renew"));
+    assert_eq!(listed().await, Some(first.mark), "a renewal keeps it");
+    let second = claim(store, &partition, &ann, Some(&renewed.ownership)).await;
+    let second = second.unwrap_or_else(|| panic!("the record can be claimed again, by the same owner too"));
+    assert_ne!(second.mark, first.mark);
+    assert_eq!(listed().await, Some(second.mark), "the same owner's next claim has another");
+    assert!(release(store, &second).await);
+    assert_eq!(listed().await, Some(second.mark), "a release says whose it was");
+    let mut etag = None;
+    for mark in [Some(first.mark), None, Some(second.mark)] {
+        let wanted = Checkpoint { mark, ..checkpoint(9, 1, b"") };
+        etag = commit(store, &partition, &wanted, etag.as_ref()).await;
+        assert!(etag.is_some(), "the holder of the ETag replaces");
+        assert_eq!(load(store, &partition).await.map(|(c, _)| c.mark), Some(mark), "a checkpoint says who wrote it");
+        let listed = record(store, &partition).await.and_then(|r| r.checkpoint);
+        assert_eq!(listed.map(|c| c.mark), Some(mark), "in a list, too");
+    }
+}
+
 /// Stores keep large state elsewhere than small one; nobody must be able to tell.
 async fn state_of_any_size_comes_back(store: &dyn CheckpointStore) {
     let partition = PartitionId::from("4");
@@ -165,15 +193,19 @@ async fn state_of_any_size_comes_back(store: &dyn CheckpointStore) {
 /// Each host has one announcement, the last.
 async fn hosts_announce_themselves(store: &dyn CheckpointStore) {
     let before = list(store).await.partitions.len();
-    let host = |name: &str, capacity, wanted| Presence {
+    let host = |name: &str, capacity: Option<u32>, wanted| Presence {
         owner: OwnerId::from(name),
+        incarnation: capacity.map(|n| Incarnation::new(n.into())),
+        exclusive: wanted == 2,
         part: if wanted > 3 { Part::Fair } else { Part::Fixed },
         capacity,
         wanted,
         version: "0.1.0-rc (ö)".into(),
     };
     let (ann, ben) = (host("ownership", None, 4), host("Ben/../#2 ö", Some(8), 2));
-    announce(store, &ann).await;
+    assert!(refused!(store.announce(&ann, Some(&ETag("0".into()))).await), "nobody is there to be replaced");
+    let said = announce(store, &ann).await;
+    assert!(refused!(store.announce(&ann, None).await), "of two that say they are the first, one is");
     let first = hosts(store).await;
     announce(store, &ben).await;
     assert_eq!(hosts(store).await.len(), 2, "each host is listed");
@@ -184,12 +216,17 @@ async fn hosts_announce_themselves(store: &dyn CheckpointStore) {
     };
     assert_ne!(etag(&first, "ownership"), etag(&again, "ownership"), "the same again is a sign of life");
     let busy = host("ownership", Some(1), 0);
-    announce(store, &busy).await;
+    let newest = announce(store, &busy).await;
+    assert!(
+        refused!(store.announce(&ann, Some(&said)).await),
+        "whose announcement was replaced doesn't replace another"
+    );
+    assert!(refused!(store.withdraw(&ann.owner, &said).await), "nor takes it away");
     let mut said: Vec<_> = hosts(store).await.into_iter().map(|h| h.presence).collect();
     said.sort_by_key(|p| p.owner.to_string());
     assert_eq!(said, [ben.clone(), busy], "what is listed is the last that each said");
-    withdraw(store, &ann.owner).await;
-    withdraw(store, &ann.owner).await;
+    assert!(withdraw(store, &ann.owner, &newest).await);
+    assert!(withdraw(store, &ann.owner, &newest).await, "gone is gone");
     let left: Vec<_> = hosts(store).await.into_iter().map(|h| h.presence).collect();
     assert_eq!(left, [ben], "who withdrew is gone, and nobody else");
     assert_eq!(list(store).await.partitions.len(), before, "hosts are no partitions");
@@ -197,7 +234,8 @@ async fn hosts_announce_themselves(store: &dyn CheckpointStore) {
 
 fn checkpoint(sequence_number: i64, generation: u64, state: &[u8]) -> Checkpoint {
     let position = Position { sequence_number, offset: ByteString::from(format!("{sequence_number}\"ö")) };
-    Checkpoint { position, generation, state: Bytes::copy_from_slice(state) }
+    let mark = Some(Mark::new(Incarnation::new(u64::MAX), generation));
+    Checkpoint { position, generation, mark, state: Bytes::copy_from_slice(state) }
 }
 
 async fn list(store: &dyn CheckpointStore) -> Listing {
@@ -228,13 +266,33 @@ async fn ownership_etag(store: &dyn CheckpointStore, partition: &PartitionId) ->
     ownership(store, partition).await.map(|o| o.etag)
 }
 
-/// An announcement has no condition: it is just made again.
-async fn announce(store: &dyn CheckpointStore, presence: &Presence) {
-    while settled!(store.announce(presence).await).is_none() {}
+/// Over whatever the host said last.
+async fn announce(store: &dyn CheckpointStore, presence: &Presence) -> ETag {
+    loop {
+        let before = sign(store, &presence.owner).await;
+        match settled!(store.announce(presence, before.as_ref()).await) {
+            Some(Written::Done(etag)) => return etag,
+            Some(Written::Conflict) => panic!("an announcement over the last one takes place"),
+            None => match sign(store, &presence.owner).await.filter(|etag| Some(etag) != before.as_ref()) {
+                Some(etag) => return etag,
+                None => {}
+            },
+        }
+    }
 }
 
-async fn withdraw(store: &dyn CheckpointStore, owner: &OwnerId) {
-    while settled!(store.withdraw(owner).await).is_none() {}
+/// The ETag of what a host said.
+async fn sign(store: &dyn CheckpointStore, owner: &OwnerId) -> Option<ETag> {
+    hosts(store).await.into_iter().find(|host| host.presence.owner == *owner).map(|host| host.etag)
+}
+
+/// Whether the announcement is gone.
+async fn withdraw(store: &dyn CheckpointStore, owner: &OwnerId, expected: &ETag) -> bool {
+    loop {
+        if let Some(written) = settled!(store.withdraw(owner, expected).await) {
+            return written == Written::Done(());
+        }
+    }
 }
 
 /// `None`: conflict.
@@ -244,14 +302,16 @@ async fn claim(
     claimant: &OwnerId,
     expected: Option<&ETag>,
 ) -> Option<Tenancy> {
+    static CLAIMS: AtomicU64 = AtomicU64::new(0);
+    let mark = Mark::new(Incarnation::new(u64::MAX), CLAIMS.fetch_add(1, Ordering::Relaxed));
     loop {
-        match settled!(store.claim(partition, claimant, expected).await) {
+        match settled!(store.claim(partition, claimant, mark, expected).await) {
             Some(Written::Done(tenancy)) => return Some(tenancy),
             Some(Written::Conflict) => return None,
             None => match ownership(store, partition).await {
-                Some(o) if expected != Some(&o.etag) && o.owner.as_ref() == Some(claimant) => {
+                Some(o) if expected != Some(&o.etag) && o.mark == Some(mark) => {
                     let (partition, owner) = (partition.clone(), claimant.clone());
-                    return Some(Tenancy { partition, owner, generation: o.generation, ownership: o.etag });
+                    return Some(Tenancy { partition, owner, mark, generation: o.generation, ownership: o.etag });
                 }
                 Some(o) if expected != Some(&o.etag) => return None,
                 _ => {}
@@ -268,7 +328,7 @@ async fn renew(store: &dyn CheckpointStore, tenancy: &Tenancy) -> Option<Tenancy
             Some(Written::Conflict) => return None,
             None => match ownership(store, &tenancy.partition).await {
                 Some(o) if o.etag == tenancy.ownership => {}
-                Some(o) if o.generation == tenancy.generation && o.owner.as_ref() == Some(&tenancy.owner) => {
+                Some(o) if o.mark == Some(tenancy.mark) && o.owner.as_ref() == Some(&tenancy.owner) => {
                     return Some(Tenancy { ownership: o.etag, ..tenancy.clone() });
                 }
                 _ => return None,
@@ -283,7 +343,7 @@ async fn release(store: &dyn CheckpointStore, tenancy: &Tenancy) -> bool {
             Some(written) => return written == Written::Done(()),
             None => match ownership(store, &tenancy.partition).await {
                 Some(o) if o.etag == tenancy.ownership => {}
-                other => return other.is_some_and(|o| o.owner.is_none()),
+                other => return other.is_some_and(|o| o.owner.is_none() && o.mark == Some(tenancy.mark)),
             },
         }
     }

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::model::{Checkpoint, ETag, Event, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy};
+use crate::model::{
+    Checkpoint, ETag, Event, Mark, Output, OwnerId, PartitionId, PartitionInfo, StartPosition, Tenancy,
+};
 use crate::seams::{
     CheckpointStore, EventSource, Listing, OpenOptions, PartitionReceiver, Presence, Sink, SinkError, SourceError,
     SourceErrorKind, StoreError, Written,
@@ -164,10 +166,11 @@ impl<S: CheckpointStore> CheckpointStore for FaultyStore<S> {
         &self,
         partition: &PartitionId,
         owner: &OwnerId,
+        mark: Mark,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError> {
         let (partition, owner, expected) = (partition.clone(), owner.clone(), expected.cloned());
-        self.write(|inner| async move { inner.claim(&partition, &owner, expected.as_ref()).await }).await
+        self.write(|inner| async move { inner.claim(&partition, &owner, mark, expected.as_ref()).await }).await
     }
 
     async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {
@@ -180,14 +183,14 @@ impl<S: CheckpointStore> CheckpointStore for FaultyStore<S> {
         self.write(|inner| async move { inner.release(&tenancy).await }).await
     }
 
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
-        let presence = presence.clone();
-        self.write(|inner| async move { inner.announce(&presence).await }).await
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
+        let (presence, expected) = (presence.clone(), expected.cloned());
+        self.write(|inner| async move { inner.announce(&presence, expected.as_ref()).await }).await
     }
 
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
-        let owner = owner.clone();
-        self.write(|inner| async move { inner.withdraw(&owner).await }).await
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
+        let (owner, expected) = (owner.clone(), expected.clone());
+        self.write(|inner| async move { inner.withdraw(&owner, &expected).await }).await
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::model::{Checkpoint, ETag, OwnerId, PartitionId, SequenceNumber, Tenancy};
+use crate::model::{Checkpoint, ETag, Mark, OwnerId, PartitionId, SequenceNumber, Tenancy};
 use crate::seams::{CheckpointStore, HostRecord, Listing, Ownership, PartitionRecord, Presence, StoreError, Written};
 
 /// A checkpoint store in memory. Clones are the same store. Its clock is tokio's: in a test with paused time, records age as the
@@ -19,6 +19,7 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Inner {
     writes: u64,
+    calls: u64,
     ownerships: BTreeMap<PartitionId, Owned>,
     checkpoints: BTreeMap<PartitionId, (Checkpoint, ETag)>,
     hosts: BTreeMap<String, (Presence, ETag, Instant)>,
@@ -29,6 +30,7 @@ struct Inner {
 struct Owned {
     owner: Option<OwnerId>,
     generation: u64,
+    mark: Option<Mark>,
     etag: ETag,
     at: Instant,
 }
@@ -44,7 +46,8 @@ impl Inner {
         let etag = self.etag();
         match self.ownerships.get_mut(&tenancy.partition) {
             Some(owned) if owned.etag == tenancy.ownership => {
-                *owned = Owned { owner, generation: tenancy.generation, etag: etag.clone(), at: Instant::now() };
+                let (generation, mark) = (tenancy.generation, Some(tenancy.mark));
+                *owned = Owned { owner, generation, mark, etag: etag.clone(), at: Instant::now() };
                 Written::Done(etag)
             }
             _ => Written::Conflict,
@@ -82,21 +85,42 @@ impl MemoryStore {
         inner.checkpoints.insert(PartitionId::from(partition), (checkpoint, etag));
     }
 
+    /// Takes a partition as another SDK would: past every condition, and counting nothing.
+    pub fn take(&self, partition: &str, owner: &str) {
+        let mut inner = self.lock();
+        let etag = inner.etag();
+        let owned = Owned { owner: Some(OwnerId::from(owner)), generation: 0, mark: None, etag, at: Instant::now() };
+        inner.ownerships.insert(PartitionId::from(partition), owned);
+    }
+
+    /// Calls of all hosts so far, reads and writes.
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a call.
+    fn call(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.lock();
+        inner.calls += 1;
+        inner
     }
 }
 
 #[async_trait]
 impl CheckpointStore for MemoryStore {
     async fn list(&self) -> Result<Listing, StoreError> {
-        let inner = self.lock();
+        let inner = self.call();
         let mut records: BTreeMap<&PartitionId, PartitionRecord> = BTreeMap::new();
         let blank = |p: &PartitionId| PartitionRecord { partition: p.clone(), ownership: None, checkpoint: None };
         for (p, owned) in &inner.ownerships {
             records.entry(p).or_insert_with(|| blank(p)).ownership = Some(Ownership {
                 owner: owned.owner.clone(),
                 generation: owned.generation,
+                mark: owned.mark,
                 etag: owned.etag.clone(),
                 age: Some(owned.at.elapsed()),
             });
@@ -116,9 +140,10 @@ impl CheckpointStore for MemoryStore {
         &self,
         partition: &PartitionId,
         owner: &OwnerId,
+        mark: Mark,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError> {
-        let mut inner = self.lock();
+        let mut inner = self.call();
         let current = inner.ownerships.get(partition);
         if current.map(|o| &o.etag) != expected {
             return Ok(Written::Conflict);
@@ -126,34 +151,44 @@ impl CheckpointStore for MemoryStore {
         let committed = inner.checkpoints.get(partition).map_or(0, |(c, _)| c.generation);
         let generation = current.map_or(0, |o| o.generation).max(committed) + 1;
         let etag = inner.etag();
-        let owned = Owned { owner: Some(owner.clone()), generation, etag: etag.clone(), at: Instant::now() };
+        let owned =
+            Owned { owner: Some(owner.clone()), generation, mark: Some(mark), etag: etag.clone(), at: Instant::now() };
         inner.ownerships.insert(partition.clone(), owned);
-        Ok(Written::Done(Tenancy { partition: partition.clone(), owner: owner.clone(), generation, ownership: etag }))
+        let (partition, owner) = (partition.clone(), owner.clone());
+        Ok(Written::Done(Tenancy { partition, owner, mark, generation, ownership: etag }))
     }
 
     async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {
-        let renewed = self.lock().rewrite(tenancy, Some(tenancy.owner.clone()));
+        let renewed = self.call().rewrite(tenancy, Some(tenancy.owner.clone()));
         Ok(renewed.map(|ownership| Tenancy { ownership, ..tenancy.clone() }))
     }
 
     async fn release(&self, tenancy: &Tenancy) -> Result<Written<()>, StoreError> {
-        Ok(self.lock().rewrite(tenancy, None).map(|_| ()))
+        Ok(self.call().rewrite(tenancy, None).map(|_| ()))
     }
 
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
-        let mut inner = self.lock();
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
+        let mut inner = self.call();
+        let name = presence.owner.to_string();
+        if inner.hosts.get(&name).map(|(_, etag, _)| etag) != expected {
+            return Ok(Written::Conflict);
+        }
         let etag = inner.etag();
-        inner.hosts.insert(presence.owner.to_string(), (presence.clone(), etag, Instant::now()));
-        Ok(())
+        inner.hosts.insert(name, (presence.clone(), etag.clone(), Instant::now()));
+        Ok(Written::Done(etag))
     }
 
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
-        self.lock().hosts.remove(owner.as_str());
-        Ok(())
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
+        let mut inner = self.call();
+        if inner.hosts.get(owner.as_str()).is_some_and(|(_, etag, _)| etag != expected) {
+            return Ok(Written::Conflict);
+        }
+        inner.hosts.remove(owner.as_str());
+        Ok(Written::Done(()))
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {
-        Ok(self.lock().checkpoints.get(partition).cloned())
+        Ok(self.call().checkpoints.get(partition).cloned())
     }
 
     async fn commit(
@@ -162,7 +197,7 @@ impl CheckpointStore for MemoryStore {
         checkpoint: &Checkpoint,
         expected: Option<&ETag>,
     ) -> Result<Written<ETag>, StoreError> {
-        let mut inner = self.lock();
+        let mut inner = self.call();
         if inner.checkpoints.get(partition).map(|(_, etag)| etag) != expected {
             return Ok(Written::Conflict);
         }

@@ -11,9 +11,11 @@ use azure_storage_blob::{BlobContainerClient, BlobServiceClient};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use weir_host::azure::{BlobContainer, BlobStore, Credential, DEVELOPMENT_SAS, Patience};
-use weir_host::model::{Checkpoint, OwnerId, PartitionId, Position, Scope};
+use weir_host::model::{Checkpoint, Incarnation, Mark, OwnerId, PartitionId, Position, Scope};
 use weir_host::seams::{CheckpointStore, Part, Presence, StoreError, Written};
 use weir_host::testing::{Faults, FaultyStore, conformance};
+
+const MARK: Mark = Mark::new(Incarnation::new(1), 1);
 
 /// A container of its own for each test.
 pub(crate) struct World {
@@ -80,7 +82,7 @@ fn zero() -> PartitionId {
 
 fn checkpoint(sequence_number: i64, state: &[u8]) -> Checkpoint {
     let position = Position { sequence_number, offset: (sequence_number * 64).to_string().into() };
-    Checkpoint { position, generation: 1, state: Bytes::copy_from_slice(state) }
+    Checkpoint { position, generation: 1, mark: Some(MARK), state: Bytes::copy_from_slice(state) }
 }
 
 fn done<T: std::fmt::Debug>(written: Result<Written<T>, StoreError>) -> T {
@@ -112,13 +114,12 @@ async fn of_many_who_claim_at_once_one_wins() {
         let partition = PartitionId::from(round.to_string().as_str());
         let mut expected = None;
         for _ in 0..3 {
-            let claims =
-                (0..16).map(|n| {
-                    let (store, partition, expected) = (world.store(), partition.clone(), expected.clone());
-                    async move {
-                        store.claim(&partition, &OwnerId::from(format!("host-{n}").as_str()), expected.as_ref()).await
-                    }
-                });
+            let claims = (0..16).map(|n| {
+                let (store, partition, expected) = (world.store(), partition.clone(), expected.clone());
+                async move {
+                    store.claim(&partition, &OwnerId::from(format!("host-{n}").as_str()), MARK, expected.as_ref()).await
+                }
+            });
             let claims = futures::future::join_all(claims).await;
             let mut winners = claims.into_iter().map(Result::unwrap).filter_map(|written| match written {
                 Written::Done(tenancy) => Some(tenancy),
@@ -139,15 +140,23 @@ async fn of_many_who_claim_at_once_one_wins() {
 async fn the_blobs_are_those_that_other_clients_look_for() {
     let world = World::new().await;
     let store = world.store();
-    let tenancy = done(store.claim(&zero(), &OwnerId::from("host-0"), None).await);
+    let tenancy = done(store.claim(&zero(), &OwnerId::from("host-0"), MARK, None).await);
     let etag = done(store.commit(&zero(), &checkpoint(12, b""), None).await);
     let version = "0.1.0".to_owned();
-    store
-        .announce(&Presence { owner: OwnerId::from("host-0"), part: Part::Fair, capacity: None, wanted: 4, version })
-        .await
-        .unwrap();
-    let owned =
-        |owner: &str| vec![("ownerid".to_owned(), owner.to_owned()), ("weirgeneration".to_owned(), "1".to_owned())];
+    let presence = Presence {
+        owner: OwnerId::from("host-0"),
+        incarnation: Some(Incarnation::new(1)),
+        exclusive: false,
+        part: Part::Fair,
+        capacity: None,
+        wanted: 4,
+        version,
+    };
+    done(store.announce(&presence, None).await);
+    let mark = MARK.to_string();
+    let pairs =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>();
+    let owned = |owner| pairs(&[("ownerid", owner), ("weirgeneration", "1"), ("weirmark", &mark)]);
     let strip = |blob: &BTreeMap<String, String>| {
         blob.iter().filter(|(k, _)| *k != "weirwrite").map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
     };
@@ -156,8 +165,8 @@ async fn the_blobs_are_those_that_other_clients_look_for() {
     let expected = ["checkpoint/0", "ownership/0", "weir/hosts/host-0"].map(|name| format!("{PREFIX}/{name}"));
     assert_eq!(names, expected);
     assert_eq!(strip(&blobs[&expected[1]]), owned("host-0"));
-    let marks = [("offset", "768"), ("sequencenumber", "12"), ("weirgeneration", "1")];
-    assert_eq!(strip(&blobs[&expected[0]]), marks.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    let marks = [("offset", "768"), ("sequencenumber", "12"), ("weirgeneration", "1"), ("weirmark", &*mark)];
+    assert_eq!(strip(&blobs[&expected[0]]), pairs(&marks));
     done(store.commit(&zero(), &checkpoint(13, &[7; 70_000]), Some(&etag)).await);
     done(store.release(&tenancy).await);
     let blobs = world.blobs().await;
@@ -188,7 +197,7 @@ async fn other_clients_records_are_understood() {
     let theirs = listing[0].ownership.clone().unwrap();
     let (loaded, etag) = store.load(&zero()).await.unwrap().unwrap();
     assert_eq!((loaded.position.sequence_number, &*loaded.position.offset), (10, "640"));
-    let tenancy = done(store.claim(&zero(), &OwnerId::from("host-0"), Some(&theirs.etag)).await);
+    let tenancy = done(store.claim(&zero(), &OwnerId::from("host-0"), MARK, Some(&theirs.etag)).await);
     done(store.commit(&zero(), &checkpoint(20, b"counts"), Some(&etag)).await);
 
     // They steal and move it on: our tenancy is over, and our state no longer fits.
@@ -237,7 +246,7 @@ async fn soft_delete_is_warned_of() {
 async fn the_command_shows_the_checkpoints_of_a_container() {
     let world = World::new().await;
     let store = world.store();
-    done(store.claim(&zero(), &OwnerId::from("host-0"), None).await);
+    done(store.claim(&zero(), &OwnerId::from("host-0"), MARK, None).await);
     done(store.commit(&zero(), &checkpoint(41, b""), None).await);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("weir.toml");

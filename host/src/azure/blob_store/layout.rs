@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Checkpoint, OwnerId, PartitionId, Position, Scope};
+use crate::model::{Checkpoint, Incarnation, Mark, OwnerId, PartitionId, Position, Scope};
 use crate::seams::{Part, Presence};
 
 /// State up to this size stays in the checkpoint's body. KEDA reads these blobs at every poll, so they are kept small; beyond it, a commit
@@ -37,8 +37,13 @@ const OWNER: &str = "ownerid";
 const OFFSET: &str = "offset";
 const SEQUENCE_NUMBER: &str = "sequencenumber";
 const GENERATION: &str = "weirgeneration";
+/// Of the tenancy that wrote it.
+const MARK: &str = "weirmark";
 /// The digest of the state's own blob.
 const STATE: &str = "weirstate";
+/// Which start of a host; and, where it is there, that the announcement stands for all of its ownerships.
+const INCARNATION: &str = "weirincarnation";
+const EXCLUSIVE: &str = "weirexclusive";
 const CAPACITY: &str = "weircapacity";
 const WANTED: &str = "weirwanted";
 const PART: &str = "weirpart";
@@ -110,8 +115,9 @@ impl Layout {
 }
 
 /// An ownership record as metadata.
-pub(super) fn ownership(owner: Option<&OwnerId>, generation: u64) -> Metadata {
-    let mut metadata = Metadata::from([(GENERATION.to_owned(), generation.to_string())]);
+pub(super) fn ownership(owner: Option<&OwnerId>, generation: u64, mark: Mark) -> Metadata {
+    let mut metadata =
+        Metadata::from([(GENERATION.to_owned(), generation.to_string()), (MARK.to_owned(), mark.to_string())]);
     // Present even when empty: other SDKs fail their whole list where it is missing.
     put_text(&mut metadata, &[(OWNER, owner.map_or("", OwnerId::as_str))]);
     metadata
@@ -123,6 +129,7 @@ pub(super) struct Owned {
     /// `None`: released, or nobody knows by whom it was written.
     pub(super) owner: Option<OwnerId>,
     pub(super) generation: u64,
+    pub(super) mark: Option<Mark>,
     /// Whether it names an owner at all, be it nobody.
     pub(super) sound: bool,
 }
@@ -134,6 +141,7 @@ pub(super) fn read_ownership(metadata: &Metadata) -> Owned {
         sound: owner.is_some(),
         owner: owner.filter(|o| !o.is_empty()).map(|o| OwnerId::from(&*o)),
         generation: number(&metadata, GENERATION).unwrap_or(0),
+        mark: mark(&metadata),
     }
 }
 
@@ -145,6 +153,7 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint, side: Option<&str>) -> Metadat
         (GENERATION.to_owned(), checkpoint.generation.to_string()),
     ]);
     put_text(&mut metadata, &[(OFFSET, offset)]);
+    metadata.extend(checkpoint.mark.map(|mark| (MARK.to_owned(), mark.to_string())));
     metadata.extend(side.map(|digest| (STATE.to_owned(), digest.to_owned())));
     metadata
 }
@@ -155,6 +164,7 @@ pub(super) struct Marked {
     pub(super) position: Position,
     /// `None`: somebody else wrote it.
     pub(super) generation: Option<u64>,
+    pub(super) mark: Option<Mark>,
     pub(super) side: Option<String>,
 }
 
@@ -167,6 +177,7 @@ pub(super) fn read_checkpoint(metadata: &Metadata) -> Result<Marked, String> {
     Ok(Marked {
         position: Position { sequence_number, offset: ByteString::from(offset) },
         generation: number(&metadata, GENERATION),
+        mark: mark(&metadata),
         side: metadata.get(STATE).cloned(),
     })
 }
@@ -179,6 +190,8 @@ pub(super) fn presence(presence: &Presence) -> Metadata {
     };
     let mut metadata =
         Metadata::from([(WANTED.to_owned(), presence.wanted.to_string()), (PART.to_owned(), part.to_owned())]);
+    metadata.extend(presence.incarnation.map(|incarnation| (INCARNATION.to_owned(), incarnation.to_string())));
+    metadata.extend(presence.exclusive.then(|| (EXCLUSIVE.to_owned(), "1".to_owned())));
     metadata.extend(presence.capacity.map(|capacity| (CAPACITY.to_owned(), capacity.to_string())));
     put_text(&mut metadata, &[(OWNER, presence.owner.as_str()), (VERSION_OF_HOST, &presence.version)]);
     metadata
@@ -189,6 +202,8 @@ pub(super) fn read_presence(metadata: &Metadata) -> Option<Presence> {
     let metadata = folded(metadata);
     Some(Presence {
         owner: OwnerId::from(&*text(&metadata, OWNER).filter(|o| !o.is_empty())?),
+        incarnation: metadata.get(INCARNATION).and_then(|text| Incarnation::parse(text.trim())),
+        exclusive: metadata.contains_key(EXCLUSIVE),
         part: match metadata.get(PART).map(String::as_str) {
             Some(FAIR) => Part::Fair,
             Some(FIXED) => Part::Fixed,
@@ -212,6 +227,9 @@ struct Head {
     sequence_number: i64,
     offset: String,
     generation: u64,
+    /// Missing in what an older Weir wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<String>,
     state_bytes: usize,
     state_digest: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -230,6 +248,7 @@ pub(super) fn body(checkpoint: &Checkpoint, digest: &str, elsewhere: bool) -> Re
         sequence_number: checkpoint.position.sequence_number,
         offset: checkpoint.position.offset.to_string(),
         generation: checkpoint.generation,
+        mark: checkpoint.mark.as_ref().map(ToString::to_string),
         state_bytes: checkpoint.state.len(),
         state_digest: digest.to_owned(),
         state_elsewhere: elsewhere,
@@ -253,11 +272,14 @@ pub(super) enum State {
     },
 }
 
-/// Reads a checkpoint's body beside its metadata: the generation and the state. The error says what is wrong.
-pub(super) fn read_body(marked: &Marked, body: &Bytes) -> Result<(u64, State), String> {
+/// Whose a checkpoint is.
+pub(super) type Writer = (u64, Option<Mark>);
+
+/// Reads a checkpoint's body beside its metadata: the writer and the state. The error says what is wrong.
+pub(super) fn read_body(marked: &Marked, body: &Bytes) -> Result<(Writer, State), String> {
     let Some(line) = body.split(|b| *b == b'\n').next().filter(|line| line.starts_with(b"{\"weir\":")) else {
         return match marked.generation {
-            None => Ok((0, State::Here(Bytes::new()))),
+            None => Ok(((0, None), State::Here(Bytes::new()))),
             Some(_) => Err("its body was replaced: the metadata is Weir's, the body is not".into()),
         };
     };
@@ -277,7 +299,7 @@ pub(super) fn read_body(marked: &Marked, body: &Bytes) -> Result<(u64, State), S
     let moved = head.sequence_number != *sequence_number || head.offset != **offset;
     if moved && head.state_bytes == 0 {
         // Another client moved it, and there was no state that could be at the wrong place.
-        return Ok((marked.generation.unwrap_or(0), State::Here(Bytes::new())));
+        return Ok(((marked.generation.unwrap_or(0), marked.mark), State::Here(Bytes::new())));
     }
     if moved {
         return Err(format!(
@@ -286,12 +308,13 @@ pub(super) fn read_body(marked: &Marked, body: &Bytes) -> Result<(u64, State), S
             head.sequence_number
         ));
     }
+    let writer = (head.generation, head.mark.as_deref().and_then(Mark::parse));
     if head.state_elsewhere {
-        return Ok((head.generation, State::Elsewhere { digest: head.state_digest, bytes: head.state_bytes }));
+        return Ok((writer, State::Elsewhere { digest: head.state_digest, bytes: head.state_bytes }));
     }
     let state = body.slice(line.len() + 1..);
     match state.len() == head.state_bytes && digest(&state) == head.state_digest {
-        true => Ok((head.generation, State::Here(state))),
+        true => Ok((writer, State::Here(state))),
         false => Err("its state doesn't match its digest".into()),
     }
 }
@@ -303,6 +326,10 @@ fn folded(metadata: &Metadata) -> Metadata {
 
 fn number<T: std::str::FromStr>(metadata: &Metadata, key: &str) -> Option<T> {
     metadata.get(key)?.trim().parse().ok()
+}
+
+fn mark(metadata: &Metadata) -> Option<Mark> {
+    Mark::parse(metadata.get(MARK)?.trim())
 }
 
 /// Puts text in, all of it escaped where one of it needs it.
@@ -360,6 +387,9 @@ mod tests {
 
     use super::*;
 
+    const MARK: Mark = Mark::new(Incarnation::new(0xa1), 7);
+    const WRITTEN: &str = "00000000000000a1-7";
+
     fn layout() -> Layout {
         Layout::new(&Scope {
             namespace: "Fleet.servicebus.windows.net".into(),
@@ -374,7 +404,7 @@ mod tests {
 
     fn at(sequence_number: i64, state: &'static [u8]) -> Checkpoint {
         let position = Position { sequence_number, offset: ByteString::from("64") };
-        Checkpoint { position, generation: 3, state: Bytes::from_static(state) }
+        Checkpoint { position, generation: 3, mark: Some(MARK), state: Bytes::from_static(state) }
     }
 
     #[test]
@@ -400,10 +430,16 @@ mod tests {
     #[test]
     fn ownership_is_metadata_that_every_sdk_reads() {
         let ann = OwnerId::from("ann");
-        assert_eq!(ownership(Some(&ann), 4), metadata([("ownerid", "ann"), ("weirgeneration", "4")]));
-        assert_eq!(ownership(None, 4), metadata([("ownerid", ""), ("weirgeneration", "4")]));
-        let owned =
-            |owner: Option<&str>, generation, sound| Owned { owner: owner.map(OwnerId::from), generation, sound };
+        let ours = |owner| metadata([("ownerid", owner), ("weirgeneration", "4"), ("weirmark", WRITTEN)]);
+        assert_eq!(ownership(Some(&ann), 4, MARK), ours("ann"));
+        assert_eq!(ownership(None, 4, MARK), ours(""));
+        assert_eq!(read_ownership(&ours("ann")).mark, Some(MARK));
+        let owned = |owner: Option<&str>, generation, sound| Owned {
+            owner: owner.map(OwnerId::from),
+            generation,
+            mark: None,
+            sound,
+        };
         assert_eq!(read_ownership(&metadata([("OwnerId", "x"), ("WeirGeneration", "7")])), owned(Some("x"), 7, true));
         assert_eq!(
             read_ownership(&metadata([("ownerid", "5%41")])),
@@ -414,7 +450,7 @@ mod tests {
         assert_eq!(read_ownership(&metadata([("owner", "x")])), owned(None, 0, false));
         for odd in ["Ben #2 (ö)", " x", "a\r\nb", "50%"] {
             let id = OwnerId::from(odd);
-            let written = ownership(Some(&id), 1);
+            let written = ownership(Some(&id), 1, MARK);
             assert!(written.values().all(|v| v.bytes().all(|c| (0x21..=0x7e).contains(&c))), "{written:?}");
             assert_eq!(read_ownership(&written).owner, Some(id));
         }
@@ -423,12 +459,19 @@ mod tests {
     #[test]
     fn checkpoints_are_metadata_that_every_sdk_reads() {
         let written = checkpoint(&at(12, b""), None);
-        assert_eq!(written, metadata([("offset", "64"), ("sequencenumber", "12"), ("weirgeneration", "3")]));
+        let position = [("offset", "64"), ("sequencenumber", "12")];
+        let unmarked = metadata([position[0], position[1], ("weirgeneration", "3")]);
+        let marks = Metadata::from([("weirmark".to_owned(), WRITTEN.to_owned())]);
+        assert_eq!(written, unmarked.clone().into_iter().chain(marks).collect());
+        assert_eq!(read_checkpoint(&unmarked).map(|m| (m.generation, m.mark)), Ok((Some(3), None)), "an older Weir's");
         let position = at(12, b"").position;
         let read = read_checkpoint(&checkpoint(&at(12, b""), Some("d"))).unwrap();
-        assert_eq!(read, Marked { position: position.clone(), generation: Some(3), side: Some("d".into()) });
+        assert_eq!(
+            read,
+            Marked { position: position.clone(), generation: Some(3), mark: Some(MARK), side: Some("d".into()) }
+        );
         let foreign = read_checkpoint(&metadata([("Offset", "64"), ("SequenceNumber", "12")])).unwrap();
-        assert_eq!(foreign, Marked { position, generation: None, side: None });
+        assert_eq!(foreign, Marked { position, generation: None, mark: None, side: None });
         for (bad, why) in [
             (metadata([("offset", "64")]), "no `sequencenumber`"),
             (metadata([("sequencenumber", "1")]), "no `offset`"),
@@ -442,8 +485,11 @@ mod tests {
     fn presence_comes_back_as_it_was_said() {
         for capacity in [None, Some(0), Some(7)] {
             for part in [Part::Fair, Part::Fixed, Part::Leaving] {
-                let said = Presence { owner: OwnerId::from("a b"), part, capacity, wanted: 3, version: "0.1.0".into() };
-                assert_eq!(read_presence(&presence(&said)), Some(said));
+                for (incarnation, exclusive) in [(None, false), (Some(Incarnation::new(u64::MAX)), true)] {
+                    let (owner, version) = (OwnerId::from("a b"), "0.1.0".into());
+                    let said = Presence { owner, incarnation, exclusive, part, capacity, wanted: 3, version };
+                    assert_eq!(read_presence(&presence(&said)), Some(said));
+                }
             }
         }
         assert_eq!(read_presence(&metadata([("ownerid", "a")])), None);
@@ -455,9 +501,9 @@ mod tests {
         let read = |metadata: &Metadata, body: &Bytes| read_body(&read_checkpoint(metadata).unwrap(), body);
         let mine = at(12, b"{\n\0}");
         let (marks, bytes) = (checkpoint(&mine, None), body(&mine, &digest(&mine.state), false).unwrap());
-        assert_eq!(read(&marks, &bytes), Ok((3, State::Here(mine.state.clone()))));
+        assert_eq!(read(&marks, &bytes), Ok(((3, Some(MARK)), State::Here(mine.state.clone()))));
         let elsewhere = body(&mine, "d", true).unwrap();
-        assert_eq!(read(&marks, &elsewhere), Ok((3, State::Elsewhere { digest: "d".into(), bytes: 4 })));
+        assert_eq!(read(&marks, &elsewhere), Ok(((3, Some(MARK)), State::Elsewhere { digest: "d".into(), bytes: 4 })));
         let cut = bytes.slice(..bytes.len() - 1);
         assert!(read(&marks, &cut).unwrap_err().contains("digest"));
         assert!(read(&marks, &bytes.slice(..20)).unwrap_err().contains("damaged"));
@@ -469,11 +515,15 @@ mod tests {
         let moved = metadata([("offset", "99"), ("sequencenumber", "20")]);
         assert!(read(&moved, &bytes).unwrap_err().contains("moved it to 20"));
         let same = metadata([("offset", "64"), ("sequencenumber", "12")]);
-        assert_eq!(read(&same, &bytes), Ok((3, State::Here(mine.state.clone()))), "the same place: the state fits");
+        assert_eq!(
+            read(&same, &bytes),
+            Ok(((3, Some(MARK)), State::Here(mine.state.clone()))),
+            "the same place: the state fits"
+        );
         let stateless = body(&at(12, b""), &digest(b""), false).unwrap();
-        assert_eq!(read(&moved, &stateless), Ok((0, State::Here(Bytes::new()))));
-        assert_eq!(read(&moved, &Bytes::new()), Ok((0, State::Here(Bytes::new()))), "never was ours");
-        assert_eq!(read(&moved, &Bytes::from_static(b"{\"Offset\":1}")), Ok((0, State::Here(Bytes::new()))));
+        assert_eq!(read(&moved, &stateless), Ok(((0, None), State::Here(Bytes::new()))));
+        assert_eq!(read(&moved, &Bytes::new()), Ok(((0, None), State::Here(Bytes::new()))), "never was ours");
+        assert_eq!(read(&moved, &Bytes::from_static(b"{\"Offset\":1}")), Ok(((0, None), State::Here(Bytes::new()))));
     }
 
     #[test]

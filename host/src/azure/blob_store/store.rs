@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::container::{BlobContainer, Condition, Listed};
 use super::layout::{self, INLINE, Layout, Marked, Owned, Place, State};
-use crate::model::{Checkpoint, ETag, Generation, OwnerId, PartitionId, Scope, Tenancy};
+use crate::model::{Checkpoint, ETag, Generation, Mark, OwnerId, PartitionId, Scope, Tenancy};
 use crate::seams::{CheckpointStore, HostRecord, Listing, Ownership, PartitionRecord, Presence, StoreError, Written};
 
 /// State that no checkpoint names is removed after this time. A commit writes the state first and the checkpoint that names it second:
@@ -78,11 +78,11 @@ impl Inner {
         for Listed { name, metadata, etag, age } in blobs {
             match self.layout.place(&name) {
                 Place::Ownership(id) => {
-                    let Owned { owner, generation, sound } = layout::read_ownership(&metadata);
+                    let Owned { owner, generation, mark, sound } = layout::read_ownership(&metadata);
                     if !sound {
                         self.warn(&name, "this ownership names no owner, not even an empty one: it counts as free");
                     }
-                    let ownership = Ownership { owner, generation, etag, age };
+                    let ownership = Ownership { owner, generation, mark, etag, age };
                     records.entry(id.clone()).or_insert_with(|| blank(id)).ownership = Some(ownership);
                 }
                 Place::Checkpoint(id) => match layout::read_checkpoint(&metadata) {
@@ -90,6 +90,7 @@ impl Inner {
                         let checkpoint = Checkpoint {
                             position: marked.position.clone(),
                             generation: marked.generation.unwrap_or(0),
+                            mark: marked.mark,
                             state: Bytes::new(),
                         };
                         marks.insert(id.clone(), marked);
@@ -164,10 +165,10 @@ impl Inner {
         &self,
         partition: &PartitionId,
         owner: Option<&OwnerId>,
-        generation: Generation,
+        (generation, mark): (Generation, Mark),
         expected: Option<&ETag>,
     ) -> Result<Written<ETag>, StoreError> {
-        let (name, metadata) = (self.layout.ownership(partition), layout::ownership(owner, generation));
+        let (name, metadata) = (self.layout.ownership(partition), layout::ownership(owner, generation, mark));
         let written = self.container.put(&name, expected.into(), metadata, Bytes::new()).await?;
         if let Written::Done(etag) = &written {
             let mut memory = self.memory();
@@ -219,33 +220,34 @@ impl CheckpointStore for BlobStore {
         &self,
         partition: &PartitionId,
         owner: &OwnerId,
+        mark: Mark,
         expected: Option<&ETag>,
     ) -> Result<Written<Tenancy>, StoreError> {
         let Some(generation) = self.0.generation(partition, expected).await? else { return Ok(Written::Conflict) };
         let generation = generation + 1;
-        let written = self.0.own(partition, Some(owner), generation, expected).await?;
+        let written = self.0.own(partition, Some(owner), (generation, mark), expected).await?;
         let (partition, owner) = (partition.clone(), owner.clone());
-        Ok(written.map(|ownership| Tenancy { partition, owner, generation, ownership }))
+        Ok(written.map(|ownership| Tenancy { partition, owner, mark, generation, ownership }))
     }
 
     async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {
-        let Tenancy { partition, owner, generation, ownership } = tenancy;
-        let written = self.0.own(partition, Some(owner), *generation, Some(ownership)).await?;
+        let Tenancy { partition, owner, mark, generation, ownership } = tenancy;
+        let written = self.0.own(partition, Some(owner), (*generation, *mark), Some(ownership)).await?;
         Ok(written.map(|ownership| Tenancy { ownership, ..tenancy.clone() }))
     }
 
     async fn release(&self, tenancy: &Tenancy) -> Result<Written<()>, StoreError> {
-        let Tenancy { partition, generation, ownership, .. } = tenancy;
-        Ok(self.0.own(partition, None, *generation, Some(ownership)).await?.map(drop))
+        let Tenancy { partition, mark, generation, ownership, .. } = tenancy;
+        Ok(self.0.own(partition, None, (*generation, *mark), Some(ownership)).await?.map(drop))
     }
 
-    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
         let (name, metadata) = (self.0.layout.host(&presence.owner), layout::presence(presence));
-        self.0.container.put(&name, Condition::Any, metadata, Bytes::new()).await.map(drop)
+        self.0.container.put(&name, expected.into(), metadata, Bytes::new()).await
     }
 
-    async fn withdraw(&self, owner: &OwnerId) -> Result<(), StoreError> {
-        self.0.container.delete(&self.0.layout.host(owner), None).await.map(drop)
+    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
+        self.0.container.delete(&self.0.layout.host(owner), Some(expected)).await
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {
@@ -255,7 +257,7 @@ impl CheckpointStore for BlobStore {
             let Some(blob) = self.0.container.get(&name, INLINE).await? else { return Ok(None) };
             let corrupt = |why: String| self.0.corrupt(&name, &why);
             let marked = layout::read_checkpoint(&blob.metadata).map_err(corrupt)?;
-            let (generation, state) = layout::read_body(&marked, &blob.body).map_err(corrupt)?;
+            let ((generation, mark), state) = layout::read_body(&marked, &blob.body).map_err(corrupt)?;
             let (state, side) = match state {
                 State::Here(state) => (Some(state), None),
                 State::Elsewhere { digest, bytes } => (self.0.state(partition, &digest, bytes).await?, Some(digest)),
@@ -268,7 +270,7 @@ impl CheckpointStore for BlobStore {
                 continue;
             };
             self.0.memory().partitions.entry(partition.clone()).or_default().side = side;
-            return Ok(Some((Checkpoint { position: marked.position, generation, state }, blob.etag)));
+            return Ok(Some((Checkpoint { position: marked.position, generation, mark, state }, blob.etag)));
         }
     }
 

@@ -10,12 +10,13 @@ use tokio::time::{Duration, Instant, advance};
 
 use self::service::{Fate, Service};
 use super::*;
-use crate::model::{Checkpoint, OwnerId, PartitionId, Position, Scope};
+use crate::model::{Checkpoint, Incarnation, Mark, OwnerId, PartitionId, Position, Scope};
 use crate::seams::{CheckpointStore, Listing, StoreError, Written};
 use crate::testing::{Faults, FaultyStore, conformance};
 
 const URL: &str = "https://account.blob.core.windows.net/weir?sv=2021-12-02&sig=secret";
 const PREFIX: &str = "fleet/flights/$default/";
+const MARK: Mark = Mark::new(Incarnation::new(1), 1);
 
 fn store(service: &Service) -> BlobStore {
     let container = BlobContainer::with_transport(URL, None, Patience::default(), Some(service.transport())).unwrap();
@@ -33,7 +34,7 @@ fn ann() -> OwnerId {
 
 fn checkpoint(sequence_number: i64, state: &[u8]) -> Checkpoint {
     let position = Position { sequence_number, offset: ByteString::from("64") };
-    Checkpoint { position, generation: 1, state: Bytes::copy_from_slice(state) }
+    Checkpoint { position, generation: 1, mark: Some(MARK), state: Bytes::copy_from_slice(state) }
 }
 
 fn name(rest: &str) -> String {
@@ -84,7 +85,7 @@ async fn a_write_whose_answer_was_lost_is_known_again() {
         store.list().await.unwrap();
         service.requests();
         service.script([fate]);
-        let tenancy = done(store.claim(&zero(), &ann(), None).await);
+        let tenancy = done(store.claim(&zero(), &ann(), MARK, None).await);
         let ownership = name("ownership/0");
         let requests = [format!("PUT {ownership}"), format!("PUT {ownership}"), format!("HEAD {ownership}")];
         assert_eq!(service.requests(), requests, "{fate:?}");
@@ -159,7 +160,7 @@ async fn refusals_are_not_repeated_and_say_what_to_do() {
 async fn age_is_the_services() {
     let service = Service::new(0, 0.0);
     let store = store(&service);
-    let tenancy = done(store.claim(&zero(), &ann(), None).await);
+    let tenancy = done(store.claim(&zero(), &ann(), MARK, None).await);
     advance(Duration::from_secs(70)).await;
     let age = |listing: Listing| listing.partitions[0].ownership.clone().unwrap().age.unwrap().as_secs();
     assert_eq!(age(store.list().await.unwrap()), 70);
@@ -174,10 +175,10 @@ async fn a_cycle_of_a_settled_group_is_one_request_and_a_claim_another() {
     let store = store(&service);
     let listing = store.list().await.unwrap();
     assert_eq!(listing, Listing::default());
-    done(store.claim(&zero(), &ann(), None).await);
+    done(store.claim(&zero(), &ann(), MARK, None).await);
     let listing = store.list().await.unwrap();
     let etag = listing.partitions[0].ownership.as_ref().map(|o| o.etag.clone());
-    done(store.claim(&zero(), &ann(), etag.as_ref()).await);
+    done(store.claim(&zero(), &ann(), MARK, etag.as_ref()).await);
     let methods: Vec<_> = service.requests().iter().map(|r| r.split(' ').next().unwrap().to_owned()).collect();
     assert_eq!(methods, ["GET", "PUT", "GET", "PUT"]);
 }
@@ -198,7 +199,7 @@ async fn other_clients_records_are_understood() {
     let (loaded, etag) = store.load(&zero()).await.unwrap().unwrap();
     assert_eq!((&*loaded.position.offset, loaded.state.len()), ("640", 0));
     // Ours over theirs, theirs over ours: generations count on.
-    let theft = done(store.claim(&zero(), &ann(), Some(&ownership.etag)).await);
+    let theft = done(store.claim(&zero(), &ann(), MARK, Some(&ownership.etag)).await);
     done(
         store
             .commit(&zero(), &Checkpoint { generation: theft.generation + 6, ..checkpoint(20, b"") }, Some(&etag))
@@ -206,7 +207,7 @@ async fn other_clients_records_are_understood() {
     );
     service.set_metadata(&name("ownership/0"), &[("ownerid", "a-python-one")]);
     let etag = store.list().await.unwrap().partitions[0].ownership.clone().unwrap().etag;
-    assert_eq!(done(store.claim(&zero(), &ann(), Some(&etag)).await).generation, theft.generation + 7);
+    assert_eq!(done(store.claim(&zero(), &ann(), MARK, Some(&etag)).await).generation, theft.generation + 7);
     assert_eq!(store.renew(&theft).await.unwrap(), Written::Conflict);
 }
 
@@ -229,7 +230,7 @@ async fn garbage_harms_nobody() {
     assert_eq!(owners, [("1", true), ("2", true), ("7", false)]);
     assert!(listing.partitions.iter().all(|r| r.ownership.as_ref().is_none_or(|o| o.owner.is_none())));
     let one = listing.partitions[0].ownership.clone().unwrap().etag;
-    done(store.claim(&PartitionId::from("1"), &ann(), Some(&one)).await);
+    done(store.claim(&PartitionId::from("1"), &ann(), MARK, Some(&one)).await);
     let error = store.load(&PartitionId::from("3")).await.unwrap_err();
     assert!(
         matches!(&error, StoreError::Corrupt(text) if text.contains("`many`") && text.contains("delete it")),

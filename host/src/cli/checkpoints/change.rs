@@ -20,7 +20,7 @@ use crate::cli::stores::Stores;
 use crate::cli::wire::scope;
 use crate::cli::{print_line, say, summary};
 use crate::config::{CheckpointsConfig, Config, ProcessorConfig};
-use crate::model::{Checkpoint, OwnerId, PartitionId, PartitionInfo, Position, Scope, Tenancy};
+use crate::model::{Checkpoint, Incarnation, Mark, OwnerId, PartitionId, PartitionInfo, Position, Scope, Tenancy};
 use crate::seams::{CheckpointStore, EventSource as _, HostRecord, Listing, Ownership, StoreError, Written};
 
 /// Claims and writes that somebody else may get ahead of, before it is given up.
@@ -129,6 +129,7 @@ impl Place {
     }
 
     async fn claim(&self, partition: &PartitionId, permission: Permission) -> Result<Tenancy, String> {
+        let mark = Mark::new(Incarnation::new(rand::random()), 1);
         for _ in 0..ATTEMPTS {
             let listing = self.store.list().await.map_err(|error| error.to_string())?;
             if let Some(owner) =
@@ -138,7 +139,7 @@ impl Place {
             }
             let record = listing.partitions.into_iter().find(|record| record.partition == *partition);
             let expected = record.and_then(|record| record.ownership).map(|ownership| ownership.etag);
-            match self.store.claim(partition, &self.owner, expected.as_ref()).await {
+            match self.store.claim(partition, &self.owner, mark, expected.as_ref()).await {
                 Ok(Written::Done(tenancy)) => return Ok(tenancy),
                 // Renewed or claimed meanwhile, or by us without our knowing: the record says which.
                 Ok(Written::Conflict) | Err(StoreError::Indeterminate(_)) => {}
@@ -151,7 +152,8 @@ impl Place {
     async fn commit(&self, tenancy: &Tenancy, change: &Change, permission: Permission) -> Result<(), String> {
         let Change { info, before, after, .. } = change;
         let partition = &info.id;
-        let new = Checkpoint { position: after.clone(), generation: tenancy.generation, state: Bytes::new() };
+        let Tenancy { generation, mark, .. } = *tenancy;
+        let new = Checkpoint { position: after.clone(), generation, mark: Some(mark), state: Bytes::new() };
         for _ in 0..ATTEMPTS {
             let found = self.store.load(partition).await.map_err(|error| error.to_string())?;
             if found.as_ref().is_some_and(|(found, _)| *found == new) {
@@ -299,12 +301,15 @@ mod tests {
         let ownership = |owner: Option<&str>, age| Ownership {
             owner: owner.map(OwnerId::from),
             generation: 1,
+            mark: None,
             etag: ETag("e".into()),
             age,
         };
         let host = |owner: &str, age| HostRecord {
             presence: Presence {
                 owner: OwnerId::from(owner),
+                incarnation: None,
+                exclusive: false,
                 capacity: None,
                 part: Part::Fair,
                 wanted: 1,
@@ -334,7 +339,8 @@ mod tests {
                 last_enqueued_time: 0,
                 is_empty: false,
             };
-            let before = before.map(|n| Checkpoint { position: position(n), generation: 1, state: Bytes::new() });
+            let before =
+                before.map(|n| Checkpoint { position: position(n), generation: 1, mark: None, state: Bytes::new() });
             Change { info, before, after: position(after), owner: None }.effect()
         };
         assert_eq!(effect(Some(150), 99), (51, 0));

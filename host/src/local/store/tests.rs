@@ -5,8 +5,10 @@ use bytestring::ByteString;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::Position;
+use crate::model::{Incarnation, Position};
 use crate::testing::{Faults, FaultyStore, conformance};
+
+const MARK: Mark = Mark::new(Incarnation::new(1), 1);
 
 fn scope(group: &str) -> Scope {
     Scope {
@@ -22,7 +24,7 @@ fn open(root: &TempDir, group: &str) -> Result<DirectoryStore, OpenError> {
 
 fn checkpoint(sequence_number: i64) -> Checkpoint {
     let position = Position { sequence_number, offset: ByteString::from("12") };
-    Checkpoint { position, generation: 1, state: Bytes::from_static(b"state") }
+    Checkpoint { position, generation: 1, mark: Some(MARK), state: Bytes::from_static(b"state") }
 }
 
 #[tokio::test]
@@ -99,8 +101,8 @@ async fn a_damaged_ownership_record_is_replaced_by_the_next_claim_and_keeps_nobo
     let root = TempDir::new().unwrap();
     let (zero, one, owner) = (PartitionId::from("0"), PartitionId::from("1"), OwnerId::from("host-0"));
     let store = open(&root, "g").unwrap();
-    let Written::Done(tenancy) = store.claim(&zero, &owner, None).await.unwrap() else { panic!("conflict") };
-    store.claim(&one, &owner, None).await.unwrap();
+    let Written::Done(tenancy) = store.claim(&zero, &owner, MARK, None).await.unwrap() else { panic!("conflict") };
+    store.claim(&one, &owner, MARK, None).await.unwrap();
     store.commit(&zero, &Checkpoint { generation: 4, ..checkpoint(7) }, None).await.unwrap();
     let path = store.inner.path::<OwnershipRecord>(&zero);
     let good = fs::read_to_string(&path).unwrap();
@@ -113,13 +115,13 @@ async fn a_damaged_ownership_record_is_replaced_by_the_next_claim_and_keeps_nobo
         assert_eq!(listed[0].ownership, None);
         assert_eq!(listed[0].checkpoint.as_ref().map(|c| c.position.sequence_number), Some(7), "{bad}");
         assert_eq!(store.renew(&tenancy).await.unwrap(), Written::Conflict, "no tenancy stands on it");
-        let Written::Done(claimed) = store.claim(&zero, &owner, None).await.unwrap() else { panic!("conflict") };
+        let Written::Done(claimed) = store.claim(&zero, &owner, MARK, None).await.unwrap() else { panic!("conflict") };
         assert_eq!(claimed.generation, 5, "counts on from the checkpoint");
         assert!(matches!(store.renew(&claimed).await.unwrap(), Written::Done(_)));
     }
     fs::write(&path, good.replace("\"weir\": 1", "\"weir\": 2")).unwrap();
     assert_eq!(store.list().await.unwrap().partitions.len(), 2);
-    let refused = store.claim(&zero, &owner, None).await.unwrap_err();
+    let refused = store.claim(&zero, &owner, MARK, None).await.unwrap_err();
     assert!(matches!(refused, StoreError::Corrupt(_)), "a newer Weir's record is not overwritten: {refused}");
 }
 
