@@ -273,10 +273,11 @@ async fn announce(store: &dyn CheckpointStore, presence: &Presence) -> ETag {
         match settled!(store.announce(presence, before.as_ref()).await) {
             Some(Written::Done(etag)) => return etag,
             Some(Written::Conflict) => panic!("an announcement over the last one takes place"),
-            None => match sign(store, &presence.owner).await.filter(|etag| Some(etag) != before.as_ref()) {
-                Some(etag) => return etag,
-                None => {}
-            },
+            None => {
+                if let Some(etag) = sign(store, &presence.owner).await.filter(|etag| Some(etag) != before.as_ref()) {
+                    return etag;
+                }
+            }
         }
     }
 }
