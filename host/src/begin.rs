@@ -50,24 +50,25 @@ impl Beginning<'_> {
         let found = found?;
         if let Some((checkpoint, _)) = &found {
             self.accept(checkpoint)?;
-            self.seat.status.checkpoint.set(checkpoint.position.sequence_number);
+            self.seat.status.set_checkpoint(&checkpoint.position);
         }
         Ok(Some(found))
     }
 
     /// Where to begin without a checkpoint. A host that remembers one knows that somebody deleted it under a running fleet, and says so
     /// aloud. "Latest" was decided long ago, and deciding it anew would skip what came since: then it goes on behind the one it remembers.
-    pub(crate) fn anew(&self, configured: Start) -> Start {
-        let Some(known) = self.seat.status.checkpoint.get() else { return configured };
-        let (start, what) = match configured {
-            Start::Latest => {
-                (Start::After(known), "it goes on behind that, since `start = \"latest\"` would skip events")
-            }
-            start => (start, "it begins at the configured `start`, and processes events again"),
+    ///
+    /// The answer is that place, to be written as the first checkpoint like what "latest" comes to. `None`: where the configuration says.
+    pub(crate) fn anew(&self, configured: Start) -> Option<Position> {
+        let remembered = self.seat.status.known_checkpoint()?;
+        let known = remembered.sequence_number;
+        let (place, what) = match configured {
+            Start::Latest => (Some(remembered), "it goes on behind that, since `start = \"latest\"` would skip events"),
+            _ => (None, "it begins at the configured `start`, and processes events again"),
         };
         let Seat { processor, event_hub, partition, .. } = self.seat;
         tracing::error!(processor, event_hub, %partition, "its checkpoint is gone, which was at sequence number {known}: {what}");
-        start
+        place
     }
 
     /// What the end of the partition is now. `None`: drained meanwhile.

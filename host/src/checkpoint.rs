@@ -46,6 +46,9 @@ impl Cadence {
     }
 }
 
+/// The longest time that a write is tried beyond its attempts: what the guest does meanwhile is done again if it fails for good.
+const INSIST: Duration = Duration::from_secs(60);
+
 /// What the record says about a write with an open outcome.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
@@ -99,11 +102,11 @@ impl Committer {
         Self { seat, store, governor, tenancy, cadence, retry, timeout, insist: Duration::ZERO, committed, etag }
     }
 
-    /// Tries a write for so long at least, however few its attempts are. In a fleet that is the expiry: where the whole store is away, the
-    /// tenancy ends before, and the partition is claimed again when the store is back. Who still holds it then is refused commits alone,
+    /// Tries a write for so long at least, however few its attempts are. In a fleet that is the expiry, or [`INSIST`]: where the whole store
+    /// is away, the tenancy ends before, and the partition is claimed again when the store is back. Who still holds it then is refused commits alone,
     /// which a person must look at.
     pub(crate) fn insisting(self, insist: Duration) -> Self {
-        Self { insist, ..self }
+        Self { insist: insist.min(INSIST), ..self }
     }
 
     /// Runs until emit has ended and all it accepted is written.
@@ -200,9 +203,10 @@ impl Committer {
             self.seat.status.recovered();
         }
         self.etag = Some(etag);
+        // What a takeover writes again is no progress.
+        self.seat.status.commits.add(u64::from(self.is_ahead(position)));
         self.committed = Some(position.clone());
-        self.seat.status.commits.add(1);
-        self.seat.status.checkpoint.set(position.sequence_number);
+        self.seat.status.set_checkpoint(position);
         history::committed(position.sequence_number);
         Ok(())
     }

@@ -11,25 +11,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::balance::{Here, Role, View};
+use crate::balance::{Role, View};
 use crate::claim::Claim;
 use crate::error::Cause;
-use crate::heart::{self, Entered, Entry, Heart};
+use crate::heart::{self, Beat, Entered, Entry, Heart};
 use crate::hold::{Hold, Keeper};
-use crate::host::{PartitionEnd, PartitionOutcome, ProcessorOutcome};
-use crate::model::{Incarnation, Mark, PartitionId, SequenceNumber, Tenancy};
-use crate::options::Start;
+use crate::host::{PartitionEnd, ProcessorOutcome};
+use crate::model::{Incarnation, Mark, PartitionId, Tenancy};
 use crate::poll::ATTEMPTS_OF_A_RUN;
-use crate::pump::{self, Assignment, Context, Course, End, Seat};
+use crate::pump::{self, Assignment, Context, End, Seat};
 use crate::retry::chance;
+use crate::roster::{Partition, Roster, Running, Stage, bounded, wanted_again};
 use crate::seams::{Listing, Written};
-use crate::sharing::{Leftover, Sharing, Stand};
+use crate::sharing::{Leftover, Sharing};
 use crate::shutdown::Shutdown;
 use crate::status::{FleetSnapshot, State};
 
@@ -40,11 +39,7 @@ const CLAIMS_AT_ONCE: usize = 16;
 pub(crate) struct Coordinator {
     context: Arc<Context>,
     shutdown: Shutdown,
-    /// Whether each partition ends where it was at the beginning.
-    has_end: bool,
-    partitions: BTreeMap<PartitionId, Partition>,
-    /// `None`: the partitions are not known yet.
-    refreshed: Option<Instant>,
+    roster: Roster,
     sharing: Sharing,
     incarnation: Incarnation,
     /// Claims that were made, for their marks.
@@ -58,36 +53,21 @@ pub(crate) struct Coordinator {
     heart: Option<Heart>,
     /// Why this host can't take part (any more).
     refused: Option<String>,
+    /// In a fleet: whether there are other hosts, as of the last cycle.
+    others: bool,
     /// In a fleet: who is there that should not be.
     misfit: Option<String>,
     /// In a fleet: when the next cycle is due, whether there is anything to do or not.
     next_cycle: Instant,
 }
 
-struct Partition {
-    course: Course,
-    /// Whether `course.target` is what it should be.
-    aimed: bool,
-    stage: Stage,
-    /// Lost tenancies and failed claims in a row, without a checkpoint between them.
-    losses: u32,
-    /// Checkpoints written when the last tenancy began.
-    commits: u64,
-    was_ours: bool,
-}
-
-enum Stage {
-    /// Not here; to be claimed, not before this time.
-    Wanted(Instant),
-    Running(Running),
-    Ended(PartitionEnd),
-}
-
-/// A partition that is pumped.
-struct Running {
-    hold: Arc<Hold>,
-    /// Lets it finish what it has.
-    drain: CancellationToken,
+/// A claim, and what came of it.
+struct Attempt {
+    claim: Claim,
+    sent: Instant,
+    /// In exclusive mode: the host's signs of life, and their epoch when it was sent.
+    beat: Option<(watch::Receiver<Beat>, u64)>,
+    result: Result<Written<Tenancy>, String>,
 }
 
 impl Coordinator {
@@ -99,15 +79,14 @@ impl Coordinator {
             claims: 0,
             context,
             shutdown,
-            has_end,
-            partitions: BTreeMap::new(),
-            refreshed: None,
+            roster: Roster::new(has_end),
             pumps: JoinSet::new(),
             by_task: BTreeMap::new(),
             failures: 0,
             retry_at: None,
             heart: None,
             refused: None,
+            others: false,
             misfit: None,
         }
     }
@@ -126,7 +105,7 @@ impl Coordinator {
                 () = sleep_until(round) => self.round().await,
             }
         }
-        if drain.is_cancelled() || self.refused.is_some() {
+        if drain.is_cancelled() {
             self.drain().await;
         }
         if let Some(heart) = self.heart.take() {
@@ -153,6 +132,8 @@ impl Coordinator {
         tracing::error!(processor = self.context.name, "{why}");
         self.context.status.set_problem(Some(why.clone()));
         self.refused = Some(why);
+        // The whole host, whose name it is: what supervises it sees that it ended, and may start it again.
+        self.shutdown.begin();
     }
 
     /// Lets every pump finish, then stops those that have not.
@@ -161,19 +142,13 @@ impl Coordinator {
         if let Some(heart) = &self.heart {
             heart.leave();
         }
-        for (id, partition) in &self.partitions {
-            if let Stage::Running(running) = &partition.stage {
+        for (id, partition) in &self.roster.partitions {
+            if matches!(partition.stage, Stage::Running(_)) {
                 self.context.status.partition(id).set_state(State::Draining);
-                running.drain.cancel();
             }
         }
-        let (shutdown, limit) = (self.shutdown.clone(), self.context.deadline);
-        let deadline = async {
-            match shutdown.drain().is_cancelled() {
-                true => shutdown.deadline().await,
-                false => sleep(limit).await,
-            }
-        };
+        let shutdown = self.shutdown.clone();
+        let deadline = shutdown.deadline();
         tokio::pin!(deadline);
         loop {
             tokio::select! {
@@ -186,7 +161,7 @@ impl Coordinator {
         }
         self.pumps.shutdown().await;
         let mut cut_off = Vec::new();
-        for (id, partition) in &mut self.partitions {
+        for (id, partition) in &mut self.roster.partitions {
             if let Stage::Running(running) = &partition.stage {
                 let text =
                     "the shutdown deadline passed before it was drained; its uncommitted part is processed again";
@@ -199,12 +174,8 @@ impl Coordinator {
     }
 
     fn is_done(&self) -> bool {
-        if self.refused.is_some() {
-            return true;
-        }
-        let all_ended = self.partitions.values().all(|p| matches!(p.stage, Stage::Ended(_)));
-        let gave_up = self.has_end && self.failures >= ATTEMPTS_OF_A_RUN && self.pumps.is_empty();
-        gave_up || (self.refreshed.is_some() && all_ended && !self.partitions.is_empty())
+        let gave_up = self.roster.has_end() && self.failures >= ATTEMPTS_OF_A_RUN && self.pumps.is_empty();
+        gave_up || self.roster.is_done()
     }
 
     /// When the next round is due.
@@ -215,13 +186,7 @@ impl Coordinator {
         if self.sharing.terms().is_some() {
             return self.next_cycle;
         }
-        let now = Instant::now();
-        let refresh = self.refreshed.map_or(now, |at| at + self.context.options.partition_refresh);
-        let wanted = self.partitions.values().filter_map(|p| match p.stage {
-            Stage::Wanted(at) => Some(at),
-            _ => None,
-        });
-        wanted.chain([refresh]).min().unwrap_or(now)
+        self.roster.next_change(self.context.options.partition_refresh)
     }
 
     async fn round(&mut self) {
@@ -259,14 +224,12 @@ impl Coordinator {
             claimed.push(result);
         }
         drop(attempts);
-        let done = claimed.iter().filter(|(_, _, result)| matches!(result, Ok(Written::Done(_))));
-        let (followed, free): (Vec<_>, Vec<_>) = done.map(|(claim, ..)| claim).partition(|claim| claim.taken_over);
+        let done = claimed.iter().filter(|attempt: &&Attempt| matches!(attempt.result, Ok(Written::Done(_))));
+        let (followed, free): (Vec<_>, Vec<_>) = done.map(|done| &done.claim).partition(|claim| claim.taken_over);
         let ids = |claims: Vec<&Claim>| claims.into_iter().map(|claim| claim.partition.clone()).collect::<Vec<_>>();
         self.say("takes", &ids(free));
         self.say("takes over from other hosts", &ids(followed));
-        for (claim, sent, result) in claimed {
-            self.claimed(claim, sent, result);
-        }
+        claimed.into_iter().for_each(|attempt| self.claimed(attempt));
         Ok(())
     }
 
@@ -288,9 +251,9 @@ impl Coordinator {
         }
         // A cycle that takes longer than its time says nothing of now.
         let limit = pause.unwrap_or(Duration::MAX).min(context.options.store_timeout);
-        self.refresh().await?;
+        self.roster.refresh(&context).await?;
         let asked = Instant::now();
-        let stand = self.stand(asked);
+        let stand = self.roster.stand(asked);
         if stand.wanted.is_empty() && pause.is_none() {
             return Ok(Vec::new());
         }
@@ -308,13 +271,13 @@ impl Coordinator {
         }
         self.show(plan.view);
         for (id, why) in plan.lost {
-            if let Some(Stage::Running(running)) = self.partitions.get(&id).map(|p| &p.stage) {
+            if let Some(Stage::Running(running)) = self.roster.partitions.get(&id).map(|p| &p.stage) {
                 running.hold.end(why);
             }
         }
         self.say("gives up for a fair share, after draining", &plan.releases);
         for id in plan.releases {
-            if let Some(Stage::Running(running)) = self.partitions.get(&id).map(|p| &p.stage) {
+            if let Some(Stage::Running(running)) = self.roster.partitions.get(&id).map(|p| &p.stage) {
                 context.status.partition(&id).set_state(State::Draining);
                 running.drain.cancel();
             }
@@ -351,26 +314,9 @@ impl Coordinator {
         }
     }
 
-    /// How the partitions stand here.
-    fn stand(&self, now: Instant) -> Stand {
-        let mut stand = Stand { partitions: self.partitions.keys().cloned().collect(), ..Stand::default() };
-        for (id, partition) in &self.partitions {
-            match &partition.stage {
-                Stage::Wanted(at) if *at <= now => stand.wanted.push(id.clone()),
-                Stage::Wanted(_) | Stage::Ended(_) => {
-                    stand.avoid.insert(id.clone());
-                }
-                Stage::Running(Running { drain, .. }) => {
-                    let here = if drain.is_cancelled() { Here::Leaving } else { Here::Running };
-                    stand.here.insert(id.clone(), here);
-                }
-            }
-        }
-        stand
-    }
-
-    fn show(&self, view: Option<View>) {
+    fn show(&mut self, view: Option<View>) {
         let Some(view) = view else { return };
+        self.others = view.hosts > 1;
         let fleet = FleetSnapshot {
             standby: view.role == Role::Standby,
             quota: view.quota,
@@ -383,81 +329,30 @@ impl Coordinator {
         self.context.status.set_fleet(fleet);
     }
 
-    /// Reads the partitions again when it is time to.
-    async fn refresh(&mut self) -> Result<(), String> {
-        let context = Arc::clone(&self.context);
-        let now = Instant::now();
-        let due = self.refreshed.is_none_or(|at| !self.has_end && at + context.options.partition_refresh <= now);
-        if due {
-            let ids = bounded(crate::poll::ANSWER, context.source.partitions()).await;
-            let ids = ids.map_err(|e| format!("can't list the partitions of {}: {e}", context.scope.event_hub))?;
-            if ids.is_empty() {
-                return Err(format!("{} has no partitions", context.scope.event_hub));
-            }
-            let added = self.refreshed.is_some();
-            for id in ids {
-                if self.partitions.contains_key(&id) {
-                    continue;
-                }
-                if added {
-                    tracing::info!(processor = context.name, partition = %id, "the hub has a new partition");
-                }
-                // A partition that was added while the host was there has no past to skip.
-                let start = if added { Start::Earliest } else { context.options.start };
-                let course = Course { start, target: None };
-                context.status.partition(&id);
-                let stage = Stage::Wanted(now);
-                self.partitions.insert(
-                    id,
-                    Partition { course, aimed: !self.has_end, stage, losses: 0, commits: 0, was_ours: false },
-                );
-            }
-            self.refreshed = Some(now);
-        }
-        self.aim().await
-    }
-
-    /// Finds out where a run with an end is to end.
-    async fn aim(&mut self) -> Result<(), String> {
-        let source = Arc::clone(&self.context.source);
-        let asked: FuturesUnordered<_> = self
-            .partitions
-            .iter_mut()
-            .filter(|(_, p)| !p.aimed)
-            .map(|(id, partition)| {
-                let source = &source;
-                async move {
-                    let info = bounded(crate::poll::ANSWER, source.partition_info(id)).await;
-                    let info = info.map_err(|e| format!("can't ask for partition {id}: {e}"))?;
-                    let newest: SequenceNumber =
-                        if info.is_empty { i64::MIN } else { info.last_enqueued_sequence_number };
-                    partition.course.target = Some(newest);
-                    partition.aimed = true;
-                    Ok(())
-                }
-            })
-            .collect();
-        let results: Vec<Result<(), String>> = asked.collect().await;
-        results.into_iter().collect()
-    }
-
     /// The mark of another claim.
     fn mark(&mut self) -> Mark {
         self.claims += 1;
         Mark::new(self.incarnation, self.claims)
     }
 
-    async fn attempt(&self, claim: Claim, mark: Mark) -> (Claim, Instant, Result<Written<Tenancy>, String>) {
+    async fn attempt(&self, claim: Claim, mark: Mark) -> Attempt {
         let Context { store, owner, options, .. } = &*self.context;
+        let beat = self.heart.as_ref().filter(|_| self.sharing.is_exclusive()).map(Heart::beat);
+        let beat = beat.map(|beat| {
+            let epoch = beat.borrow().epoch;
+            (beat, epoch)
+        });
         let sent = Instant::now();
         let result =
             bounded(options.store_timeout, store.claim(&claim.partition, owner, mark, claim.expected.as_ref())).await;
-        (claim, sent, result)
+        Attempt { claim, sent, beat, result }
     }
 
-    fn claimed(&mut self, claim: Claim, sent: Instant, result: Result<Written<Tenancy>, String>) {
+    fn claimed(&mut self, attempt: Attempt) {
+        let Attempt { claim, sent, beat, result } = attempt;
         let context = Arc::clone(&self.context);
-        let Some(partition) = self.partitions.get_mut(&claim.partition) else { return };
+        let has_end = self.roster.has_end();
+        let Some(partition) = self.roster.partitions.get_mut(&claim.partition) else { return };
         let claimed = match result {
             Ok(Written::Done(tenancy)) => Ok(tenancy),
             // In a fleet others are as quick: no trouble, the next cycle sees who has it.
@@ -471,7 +366,7 @@ impl Coordinator {
             Ok(tenancy) => tenancy,
             Err(why) => {
                 let why = format!("not claimed: {why}");
-                return wanted_again(&context, &claim.partition, partition, &why, self.has_end);
+                return wanted_again(&context, &claim.partition, partition, &why, has_end);
             }
         };
         context.status.partition(&claim.partition).recovered();
@@ -479,17 +374,18 @@ impl Coordinator {
         let terms = self.sharing.terms();
         let hold = Hold::new(tenancy, terms.is_some());
         let assignment = Assignment { hold: Arc::clone(&hold), taken_over, course: partition.course.clone() };
+        let drain = self.shutdown.drain().child_token();
         let keeper = terms.map(|terms| Keeper {
             hold: Arc::clone(&hold),
             store: Arc::clone(&context.store),
             seat: Seat::new(&context, &claim.partition),
             terms,
             claimed: sent,
-            beat: self.heart.as_ref().filter(|_| self.sharing.is_exclusive()).map(Heart::beat),
+            drain: drain.clone(),
+            beat,
         });
         partition.was_ours = true;
         partition.commits = context.status.partition(&claim.partition).commits.get();
-        let drain = self.shutdown.drain().child_token();
         partition.stage = Stage::Running(Running { hold: Arc::clone(&hold), drain: drain.clone() });
         let task = self.pumps.spawn(async move {
             // A task of its own: whatever the pump does, the ownership is renewed, or not, in time.
@@ -513,13 +409,14 @@ impl Coordinator {
             }
             Err(error) => {
                 let Some(id) = self.by_task.remove(&error.id()) else { return };
-                if let Some(Partition { stage: Stage::Running(running), .. }) = self.partitions.get(&id) {
+                if let Some(Partition { stage: Stage::Running(running), .. }) = self.roster.partitions.get(&id) {
                     release(&context, &running.hold).await;
                 }
                 (id, End::Failed(Cause::Defect(error.to_string())))
             }
         };
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let has_end = self.roster.has_end();
+        let Some(partition) = self.roster.partitions.get_mut(&id) else { return };
         let status = context.status.partition(&id);
         partition.stage = match end {
             End::Drained if !self.shutdown.drain().is_cancelled() => {
@@ -547,8 +444,9 @@ impl Coordinator {
                     partition.losses = 0;
                 }
                 let given_up = matches!(&partition.stage, Stage::Running(running) if running.hold.is_given_up());
-                wanted_again(&context, &id, partition, &format!("the ownership ended: {why}"), self.has_end);
-                if let (true, Some(terms)) = (given_up, self.sharing.terms()) {
+                wanted_again(&context, &id, partition, &format!("the ownership ended: {why}"), has_end);
+                // Another host may reach it; where there is none, this one tries on.
+                if let (true, true, Some(terms)) = (given_up, self.others, self.sharing.terms()) {
                     partition.stage = Stage::Wanted(Instant::now() + terms.expiry * 2 / 3);
                 }
                 return;
@@ -558,21 +456,11 @@ impl Coordinator {
 
     fn outcome(self) -> ProcessorOutcome {
         let status = &self.context.status;
-        let stopped = self.shutdown.drain().is_cancelled() || self.refused.is_some();
-        let partitions = self.partitions.into_iter().map(|(partition, p)| {
-            let checkpoint = status.partition(&partition).checkpoint.get();
-            let end = match p.stage {
-                Stage::Ended(end) => end,
-                Stage::Running(_) => PartitionEnd::Unfinished("it was still running".into()),
-                Stage::Wanted(_) if stopped => PartitionEnd::Stopped,
-                Stage::Wanted(_) => PartitionEnd::Unfinished("it could not be claimed".into()),
-            };
-            PartitionOutcome { partition, checkpoint, end }
-        });
+        let stopped = self.shutdown.drain().is_cancelled();
         ProcessorOutcome {
             name: self.context.name.clone(),
             problem: self.refused.or_else(|| status.problem()),
-            partitions: partitions.collect(),
+            partitions: self.roster.outcomes(status, stopped),
         }
     }
 }
@@ -585,37 +473,6 @@ async fn lost(heart: Option<&Heart>) -> String {
     }
 }
 
-/// Puts a partition back among those to be claimed, after a pause that grows with each loss in a row.
-fn wanted_again(context: &Context, id: &PartitionId, partition: &mut Partition, why: &str, has_end: bool) {
-    partition.losses = partition.losses.saturating_add(1);
-    let seat = Seat::new(context, id);
-    if has_end && partition.losses >= ATTEMPTS_OF_A_RUN {
-        let error = seat.error(Cause::Unreachable { attempts: partition.losses, detail: why.into() });
-        tracing::error!("{error}");
-        seat.status.set_state(State::Failed(error.cause.to_string()));
-        partition.stage = Stage::Ended(PartitionEnd::Failed(error));
-        return;
-    }
-    let pause = context.options.reconnect.pause(partition.losses, chance());
-    let next = match context.options.fleet {
-        Some(_) => "the fleet decides who goes on".to_owned(),
-        None => format!("it is claimed again in {pause:.1?}"),
-    };
-    seat.trouble(format!("{why}; {next}"));
-    partition.stage = Stage::Wanted(Instant::now() + pause);
-}
-
 async fn release(context: &Context, hold: &Hold) {
     hold.release(&*context.store, context.options.store_timeout, &context.name).await;
-}
-
-/// Bounds the wait for an answer; errors become text for a message.
-async fn bounded<T, E: std::fmt::Display>(
-    limit: std::time::Duration,
-    answer: impl Future<Output = Result<T, E>>,
-) -> Result<T, String> {
-    match timeout(limit, answer).await {
-        Ok(answer) => answer.map_err(|e| e.to_string()),
-        Err(_) => Err(format!("no answer within {limit:?}")),
-    }
 }

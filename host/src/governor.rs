@@ -68,6 +68,8 @@ struct Bucket {
 struct Waiting {
     ticket: u64,
     since: Moment,
+    /// Whether it was told to wait.
+    waited: bool,
     /// To be told when it is the next.
     next: Arc<Notify>,
 }
@@ -83,15 +85,17 @@ impl Bucket {
     fn ask(&mut self, now: Moment) -> (u64, Arc<Notify>) {
         self.tickets += 1;
         let next = Arc::new(Notify::new());
-        self.queue.push_back(Waiting { ticket: self.tickets, since: now, next: Arc::clone(&next) });
+        self.queue.push_back(Waiting { ticket: self.tickets, since: now, waited: false, next: Arc::clone(&next) });
         (self.tickets, next)
     }
 
     /// Whose turn it is. The first takes its write, pays and leaves.
     fn turn(&mut self, ticket: u64, now: Moment) -> Turn {
-        let since = match self.queue.front() {
-            Some(first) if first.ticket == ticket => first.since,
-            _ => return Turn::Behind,
+        let Some(first) = self.queue.front_mut().filter(|first| first.ticket == ticket) else {
+            if let Some(waiting) = self.queue.iter_mut().find(|waiting| waiting.ticket == ticket) {
+                waiting.waited = true;
+            }
+            return Turn::Behind;
         };
         let earned = now.saturating_sub(self.at);
         self.saved = (self.saved + earned).min(self.price.max(SAVED));
@@ -99,11 +103,14 @@ impl Bucket {
         match self.saved.checked_sub(self.price) {
             Some(rest) => {
                 self.saved = rest;
-                self.delayed += u64::from(now > since);
+                self.delayed += u64::from(first.waited);
                 self.leave(ticket);
                 Turn::Now
             }
-            None => Turn::At(self.at + (self.price - self.saved)),
+            None => {
+                first.waited = true;
+                Turn::At(self.at + (self.price - self.saved))
+            }
         }
     }
 
@@ -279,6 +286,21 @@ mod tests {
         assert_eq!(at_once(seconds(0)), 2);
         assert_eq!(at_once(seconds(3600)), 2);
         assert_eq!(at_once(seconds(3600)), 0);
+    }
+
+    /// The clock runs: asking for a turn takes time as well, and is no wait.
+    #[tokio::test]
+    async fn a_turn_that_is_free_is_not_a_delayed_one() {
+        let governor = Governor::new(Some(6000));
+        for _ in 0..50 {
+            governor.turn(MINUTE).await;
+        }
+        assert_eq!(governor.snapshot().map(|s| s.delayed), Some(0));
+        let governor = Governor::new(Some(600));
+        for _ in 0..11 {
+            governor.turn(MINUTE).await;
+        }
+        assert_eq!(governor.snapshot().map(|s| s.delayed), Some(1), "only ten are saved up");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,15 +3,17 @@
 //! The announcement in the store tells the other hosts that this one is there, and other processes that its name is taken. Each sign is a
 //! conditional write that replaces the last one, so the name belongs to exactly one process: the one whose sign is there. The rule:
 //!
-//! - **Who starts** and finds no sign has the name. Who finds one of another process looks at it until it has not changed for a quarter of
-//!   the expiry ([`SILENT`]); a living process gives one every sixth or so. *It changes*: the other one lives, and this one stops with an
-//!   error, having claimed nothing. *It doesn't*: the other one is gone, the name is free, and whatever it owned is claimed again at once.
-//!   So a restart waits a quarter of the expiry after its predecessor's last sign at most; after an orderly stop, which takes the sign
-//!   back, and after a longer outage it waits for nothing.
+//! - **Who starts** and finds no sign has the name. Who finds one of another process looks at it until it has not changed for five
+//!   twelfths of the expiry ([`silence`]); a living process gives one every sixth or so. *It changes*: the other one lives, and this one
+//!   stops with an error, having claimed nothing. *It doesn't*: the other one is gone, the name is free, and whatever it owned is claimed
+//!   again at once. So a restart waits five twelfths of the expiry after its predecessor's last sign at most; after an orderly stop, which
+//!   takes the sign back, and after a longer outage it waits for nothing.
 //! - **A predecessor that is leaving** says so, and is waited for for as long as it gives signs.
 //! - **Who finds another's sign in place of its own** was silent itself (suspended, or cut off from the store) and has lost the name: it
 //!   claims nothing any more, drains what still stands, and stops with an error. The other one goes on.
 //! - **Of two that start at once** one write wins; the other finds it there.
+//! - **Who has given its first sign** looks once more at who is there, before it claims anything. Of two hosts whose configurations don't
+//!   go together, the one that comes second at least sees the other, however close they start; who sees a misfit takes its sign back.
 //!
 //! In exclusive mode the sign stands for all ownerships of the host as well, and nothing else is renewed: see [`Beat`].
 
@@ -31,9 +33,13 @@ use crate::retry::chance;
 use crate::seams::{HostRecord, Listing, Part, Presence, StoreError, Written};
 use crate::sharing::cycle;
 
-/// The share of the expiry after which a process that gave no sign is gone. A living one gives one at least every 1.3 sixths; what is
-/// more is for the way of a request. Wrong, it costs a live but silent process its name, and no event.
-const SILENT: u32 = 4;
+/// After how long without a sign a process is gone: 25 s of 60. The longest gap with one failed sign is 23 s: a cycle of 13, 5 until it
+/// counts as failed, and 5 until the next try. What is more is for the way of a request. Shorter: one failed sign costs a healthy host its
+/// name (and no event), if a namesake starts just then. Longer: a restart after a crash waits.
+fn silence(terms: Terms) -> Duration {
+    terms.expiry * 5 / 12
+}
+
 /// A store counts a record's age in whole seconds.
 const COARSE: Duration = Duration::from_secs(1);
 
@@ -104,10 +110,10 @@ impl Heart {
         self.shared.leaving.cancel();
     }
 
-    /// Takes the sign back, and ends.
+    /// Takes the sign back, and ends. A sign under way is given up; taking it back may last as long as one try.
     pub(crate) async fn stop(self) {
         self.shared.stop.cancel();
-        // It bounds its own waits.
+        // It bounds its own wait.
         let _ = self.task.await;
     }
 }
@@ -138,44 +144,89 @@ impl Entry {
         let mut failures = 0;
         let mut waited = Waited::default();
         loop {
-            let asked = tokio::select! {
+            let listing = tokio::select! {
                 biased;
                 () = self.drain.cancelled() => return Entered::Drained,
-                listing = timeout(self.limit(), self.context.store.list()) => listing,
+                listing = self.list() => listing,
             };
-            let problem = match asked {
-                Ok(Ok(listing)) => match self.judge(&listing, &mut waited) {
-                    Turn::Refuse(why) => return Entered::Refused(why),
-                    Turn::Wait(pause) => {
-                        tokio::select! {
-                            () = self.drain.cancelled() => return Entered::Drained,
-                            () = sleep(pause) => continue,
-                        }
+            let problem = match listing.map(|listing| self.judge(&listing, &mut waited)) {
+                Ok(Turn::Refuse(why)) => return Entered::Refused(why),
+                Ok(Turn::Wait(pause)) => {
+                    tokio::select! {
+                        () = self.drain.cancelled() => return Entered::Drained,
+                        () = sleep(pause) => continue,
                     }
-                    Turn::Take(expected) => {
-                        let sent = Instant::now();
-                        let written =
-                            timeout(self.limit(), self.context.store.announce(&self.presence, expected.as_ref()));
-                        match written.await {
-                            Ok(Ok(Written::Done(etag))) => return Entered::Yes(self.begin(etag, sent)),
-                            Ok(Ok(Written::Conflict)) => continue,
-                            Ok(Err(error)) => error.to_string(),
-                            Err(_) => self.no_answer(),
+                }
+                Ok(Turn::Take(expected)) => {
+                    let sent = Instant::now();
+                    let written = timeout(self.limit(), self.context.store.announce(&self.presence, expected.as_ref()));
+                    match written.await {
+                        Ok(Ok(Written::Done(etag))) => {
+                            let heart = self.begin(etag, sent);
+                            return self.confirm(heart).await;
                         }
+                        Ok(Ok(Written::Conflict)) => continue,
+                        Ok(Err(error)) => error.to_string(),
+                        Err(_) => self.no_answer(),
                     }
-                },
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => self.no_answer(),
+                }
+                Err(problem) => problem,
             };
             failures += 1;
-            let problem = format!("can't take part in the fleet of {}: {problem}", self.context.scope);
-            tracing::warn!(processor = self.context.name, failures, "{problem}");
-            self.context.status.set_problem(Some(problem));
+            let pause = self.failed(failures, &problem);
             tokio::select! {
                 () = self.drain.cancelled() => return Entered::Drained,
-                () = sleep(self.context.options.reconnect.pause(failures, chance())) => {}
+                () = sleep(pause) => {}
             }
         }
+    }
+
+    /// Looks at who is there now that they can see this host too: others may have come since the last look.
+    async fn confirm(self, heart: Heart) -> Entered {
+        let mut failures = 0;
+        let mut pause = Duration::ZERO;
+        loop {
+            let listing = async {
+                sleep(pause).await;
+                self.list().await
+            };
+            let listing = tokio::select! {
+                biased;
+                () = self.drain.cancelled() => {
+                    heart.stop().await;
+                    return Entered::Drained;
+                }
+                why = heart.lost() => return Entered::Refused(why),
+                listing = listing => listing,
+            };
+            match listing.map(|listing| self.misfit(&listing)) {
+                Ok(None) => {
+                    self.context.status.set_problem(None);
+                    return Entered::Yes(heart);
+                }
+                Ok(Some(why)) => {
+                    heart.stop().await;
+                    return Entered::Refused(why);
+                }
+                Err(problem) => {
+                    failures += 1;
+                    pause = self.failed(failures, &problem);
+                }
+            }
+        }
+    }
+
+    async fn list(&self) -> Result<Listing, String> {
+        let listing = timeout(self.limit(), self.context.store.list()).await;
+        listing.map_err(|_| self.no_answer())?.map_err(|error| error.to_string())
+    }
+
+    /// Says what went wrong; returns how long to wait until the next try.
+    fn failed(&self, failures: u32, problem: &str) -> Duration {
+        let problem = format!("can't take part in the fleet of {}: {problem}", self.context.scope);
+        tracing::warn!(processor = self.context.name, failures, "{problem}");
+        self.context.status.set_problem(Some(problem));
+        self.context.options.reconnect.pause(failures, chance())
     }
 
     fn limit(&self) -> Duration {
@@ -186,12 +237,16 @@ impl Entry {
         format!("no answer within {:?}", self.limit())
     }
 
+    fn misfit(&self, listing: &Listing) -> Option<String> {
+        let why = misfit(listing, &self.presence, self.terms.expiry)?;
+        Some(format!("this host can't take part in the fleet of {}: {why}", self.context.scope))
+    }
+
     /// What a listing says of the name.
     fn judge(&self, listing: &Listing, waited: &mut Waited) -> Turn {
         let owner = &self.context.owner;
-        if let Some(why) = misfit(listing, &self.presence, self.terms.expiry) {
-            let scope = &self.context.scope;
-            return Turn::Refuse(format!("this host can't take part in the fleet of {scope}: {why}"));
+        if let Some(why) = self.misfit(listing) {
+            return Turn::Refuse(why);
         }
         let Some(found) = namesake(listing, owner) else { return Turn::Take(None) };
         if found.presence.incarnation == Some(self.incarnation) {
@@ -199,7 +254,6 @@ impl Entry {
             return Turn::Take(Some(found.etag.clone()));
         }
         let now = Instant::now();
-        let quarter = self.terms.expiry / SILENT;
         let since = match &waited.seen {
             Some((etag, since)) if *etag == found.etag => *since,
             Some(_) if found.presence.part != Part::Leaving => return Turn::Refuse(occupied(owner, found, self)),
@@ -209,7 +263,7 @@ impl Entry {
             }
         };
         let by_the_store = found.age.map_or(Duration::ZERO, |age| age.saturating_sub(COARSE));
-        let left = quarter.saturating_sub(by_the_store.max(now - since));
+        let left = silence(self.terms).saturating_sub(by_the_store.max(now - since));
         if left.is_zero() {
             return Turn::Take(Some(found.etag.clone()));
         }
@@ -222,8 +276,7 @@ impl Entry {
         Turn::Wait(left)
     }
 
-    fn begin(self, etag: ETag, sent: Instant) -> Heart {
-        self.context.status.set_problem(None);
+    fn begin(&self, etag: ETag, sent: Instant) -> Heart {
         let shared = Arc::new(Shared {
             wanted: AtomicU32::new(self.presence.wanted),
             leaving: CancellationToken::new(),
@@ -232,9 +285,15 @@ impl Entry {
             why: OnceLock::new(),
         });
         let (beats, beat) = watch::channel(Beat { epoch: 0, fence: sent + self.terms.fence });
-        let Self { context, terms, presence, incarnation, .. } = self;
-        let beating =
-            Beating { context, terms, presence, incarnation, etag: Some(etag), shared: Arc::clone(&shared), beats };
+        let beating = Beating {
+            context: Arc::clone(&self.context),
+            terms: self.terms,
+            presence: self.presence.clone(),
+            incarnation: self.incarnation,
+            etag: Some(etag),
+            shared: Arc::clone(&shared),
+            beats,
+        };
         Heart { shared, beat, task: AbortOnDropHandle::new(tokio::spawn(beating.run())) }
     }
 }
@@ -267,8 +326,20 @@ struct Beating {
     beats: watch::Sender<Beat>,
 }
 
+/// Sees to it that the signs don't end in silence, whatever ends them.
+struct Watch(Arc<Shared>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !self.0.stop.is_cancelled() {
+            self.0.lose("the task that gives signs of life ended; this is a defect of the host".into());
+        }
+    }
+}
+
 impl Beating {
     async fn run(mut self) {
+        let _watch = Watch(Arc::clone(&self.shared));
         let mut pause = cycle(self.terms, chance());
         loop {
             let shared = Arc::clone(&self.shared);
@@ -279,7 +350,12 @@ impl Beating {
                 () = sleep(pause) => {}
             }
             self.presence.wanted = self.shared.wanted.load(Ordering::Relaxed);
-            pause = match self.sign().await {
+            let signed = tokio::select! {
+                biased;
+                () = shared.stop.cancelled() => return self.withdraw().await,
+                signed = self.sign() => signed,
+            };
+            pause = match signed {
                 Ok(()) => cycle(self.terms, chance()),
                 Err(problem) => {
                     let name = &self.context.name;
@@ -320,14 +396,23 @@ impl Beating {
                     self.shared.lose(taken_away(&context.owner, other));
                     return Ok(());
                 }
-                mine => mine.map(|host| host.etag.clone()),
+                Some(mine) => Some(mine.etag.clone()),
+                None => {
+                    let (name, owner) = (&context.name, &context.owner);
+                    tracing::error!(
+                        processor = name,
+                        "the sign of life of the host `{owner}` in {} is gone: its record was deleted; it is written again",
+                        context.scope
+                    );
+                    None
+                }
             };
         }
         Err("its record keeps changing".into())
     }
 
     async fn withdraw(&mut self) {
-        let limit = self.context.options.store_timeout;
+        let limit = self.terms.retry;
         let problem = match timeout(limit, self.take_back()).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
@@ -338,16 +423,20 @@ impl Beating {
 
     async fn take_back(&mut self) -> Result<(), StoreError> {
         let context = Arc::clone(&self.context);
-        while let Some(etag) = self.etag.take() {
-            if let Written::Done(()) = context.store.withdraw(&context.owner, &etag).await? {
+        loop {
+            if let Some(etag) = self.etag.take()
+                && let Written::Done(()) = context.store.withdraw(&context.owner, &etag).await?
+            {
                 return Ok(());
             }
+            // A sign that was given up may have been written.
             let listing = context.store.list().await?;
             let found = namesake(&listing, &context.owner);
-            let mine = found.filter(|host| host.presence.incarnation == Some(self.incarnation));
-            self.etag = mine.map(|host| host.etag.clone());
+            let Some(mine) = found.filter(|host| host.presence.incarnation == Some(self.incarnation)) else {
+                return Ok(());
+            };
+            self.etag = Some(mine.etag.clone());
         }
-        Ok(())
     }
 }
 
@@ -396,4 +485,17 @@ fn taken_away(owner: &OwnerId, other: &HostRecord) -> String {
          for example owner = \"${{HOSTNAME}}\")",
         other.presence.version
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failed_sign_makes_no_silence() {
+        let terms = Terms::default();
+        assert_eq!(silence(terms), Duration::from_secs(25));
+        assert!(silence(terms) > cycle(terms, 1.0) + 2 * terms.retry);
+        assert!(silence(terms) < terms.fence);
+    }
 }

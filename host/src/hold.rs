@@ -155,22 +155,33 @@ pub(crate) struct Keeper {
     pub(crate) terms: Terms,
     /// When the claim was sent.
     pub(crate) claimed: Instant,
-    /// In exclusive mode: the signs that stand for every ownership of this host.
-    pub(crate) beat: Option<watch::Receiver<Beat>>,
+    /// Cancelled when nothing more is to be read.
+    pub(crate) drain: CancellationToken,
+    /// In exclusive mode: the signs that stand for every ownership of this host, and their epoch when the claim was sent.
+    pub(crate) beat: Option<(watch::Receiver<Beat>, u64)>,
+}
+
+/// Ends a hold that nobody keeps: the keeper ends before the hold only by a defect.
+struct Kept<'a>(&'a Hold);
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.0.end("nobody renews it any more");
+    }
 }
 
 impl Keeper {
     /// Runs until the hold is over. To be dropped with the pump.
     pub(crate) async fn run(self) {
+        let _kept = Kept(&self.hold);
         match &self.beat {
-            Some(beat) => self.watch(beat).await,
+            Some((beat, began)) => self.watch(beat, *began).await,
             None => self.keep().await,
         }
     }
 
     /// In exclusive mode: nothing is renewed. It ends with the host's signs of life, and is given up by itself when it isn't read.
-    async fn watch(&self, beat: &watch::Receiver<Beat>) {
-        let began = beat.borrow().epoch;
+    async fn watch(&self, beat: &watch::Receiver<Beat>, began: u64) {
         let mut read = self.claimed;
         while !self.hold.over.is_cancelled() {
             let (now, Beat { epoch, fence }) = (Instant::now(), *beat.borrow());
@@ -243,7 +254,8 @@ impl Keeper {
     }
 
     fn ailments(&self) -> Vec<Ailment> {
-        if self.seat.status.is_read() { Vec::new() } else { vec![Ailment::Detached] }
+        let is_read = self.seat.status.is_attached() || self.drain.is_cancelled();
+        if is_read { Vec::new() } else { vec![Ailment::Detached] }
     }
 
     /// One attempt. `false`: the record is somebody else's.

@@ -49,6 +49,7 @@ mod poll;
 mod protocol;
 mod pump;
 pub mod retry;
+mod roster;
 pub mod seams;
 mod sequence;
 mod sharing;

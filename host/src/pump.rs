@@ -168,7 +168,7 @@ async fn live(context: &Context, assignment: Assignment, drain: &CancellationTok
 async fn begin(
     context: &Context,
     seat: Arc<Seat>,
-    mut assignment: Assignment,
+    assignment: Assignment,
     drain: &CancellationToken,
 ) -> Result<Option<Pump>, Halt> {
     let has_end = assignment.course.target.is_some();
@@ -181,18 +181,18 @@ async fn begin(
         let mut pump = Pump::new(context, Arc::clone(&seat), assignment, found, None);
         if leased {
             // The same again, in this tenancy's name (rule R4): nothing of the last owner's that is still under way can win any more.
-            pump.commit(&position).await?;
+            return Ok(pump.commit(&position, drain).await?.then_some(pump));
         }
         return Ok(Some(pump));
     }
-    assignment.course.start = beginning.anew(assignment.course.start);
-    if assignment.course.start != Start::Latest {
-        return Ok(Some(Pump::new(context, Arc::clone(&seat), assignment, None, None)));
-    }
-    let Some(latest) = beginning.latest().await? else { return Ok(None) };
-    let mut pump = Pump::new(context, Arc::clone(&seat), assignment, None, Some(latest.clone()));
-    pump.commit(&latest).await?;
-    Ok(Some(pump))
+    let place = match (beginning.anew(assignment.course.start), assignment.course.start) {
+        (Some(remembered), _) => Some(remembered),
+        (None, Start::Latest) => beginning.latest().await?,
+        (None, _) => return Ok(Some(Pump::new(context, Arc::clone(&seat), assignment, None, None))),
+    };
+    let Some(place) = place else { return Ok(None) };
+    let mut pump = Pump::new(context, Arc::clone(&seat), assignment, None, Some(place.clone()));
+    Ok(pump.commit(&place, drain).await?.then_some(pump))
 }
 
 impl From<Halt> for End {
@@ -286,12 +286,13 @@ impl Pump {
         }
     }
 
-    /// Writes a first checkpoint, before there are stages.
-    async fn commit(&mut self, position: &Position) -> Result<(), Halt> {
+    /// Writes a first checkpoint, before there are stages. `false`: drained meanwhile.
+    async fn commit(&mut self, position: &Position, drain: &CancellationToken) -> Result<bool, Halt> {
         tokio::select! {
             biased;
             why = self.hold.ended() => Err(Halt::Lost(why)),
-            committed = self.committer.commit(position) => committed,
+            () = drain.cancelled() => Ok(false),
+            committed = self.committer.commit(position) => committed.map(|()| true),
         }
     }
 

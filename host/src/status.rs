@@ -14,7 +14,7 @@ pub use crate::governor::BudgetSnapshot;
 use crate::governor::Governor;
 use crate::meter::Meter;
 pub use crate::meter::StoreCalls;
-use crate::model::{PartitionId, SequenceNumber};
+use crate::model::{PartitionId, Position, SequenceNumber};
 
 /// A view of a running host. Cheap to clone; stays readable after the host has ended.
 #[derive(Clone, Debug)]
@@ -243,6 +243,8 @@ pub(crate) struct PartitionStatus {
     attached: AtomicBool,
     pub(crate) commits: Counter,
     pub(crate) checkpoint: Place,
+    /// The last checkpoint whole, as far as this process knows it.
+    known: Mutex<Option<Position>>,
     pub(crate) handed_over: Place,
     pub(crate) last_enqueued: Place,
 }
@@ -266,6 +268,7 @@ impl Default for PartitionStatus {
             attached: AtomicBool::default(),
             commits: Counter::default(),
             checkpoint: Place::default(),
+            known: Mutex::default(),
             handed_over: Place::default(),
             last_enqueued: Place::default(),
         }
@@ -289,9 +292,19 @@ impl PartitionStatus {
         self.attached.store(attached, Relaxed);
     }
 
-    /// Whether it is read as it should be: a link is attached, or there is nothing more to read.
-    pub(crate) fn is_read(&self) -> bool {
-        self.attached.load(Relaxed) || matches!(*lock(&self.state), State::Draining)
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached.load(Relaxed)
+    }
+
+    /// A checkpoint was read or written.
+    pub(crate) fn set_checkpoint(&self, position: &Position) {
+        self.checkpoint.set(position.sequence_number);
+        *lock(&self.known) = Some(position.clone());
+    }
+
+    /// The last checkpoint that was read or written here. Somebody may have deleted it since.
+    pub(crate) fn known_checkpoint(&self) -> Option<Position> {
+        lock(&self.known).clone()
     }
 
     pub(crate) fn set_held(&self, held: usize) {

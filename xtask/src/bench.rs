@@ -21,13 +21,16 @@ pub(crate) fn run(only: &[String]) -> Outcome<()> {
             format!("the benchmarks are: {}", known.join(", ")),
         ));
     }
+    let is_chosen = |bench: &str| only.is_empty() || only.iter().any(|name| name == bench);
     prerequisites::openssl(&workspace)?;
     prerequisites::wasm_target(&workspace)?;
+    // Before anything is built: a missing Node.js is said first.
+    let javascript = if is_chosen(FLEET) { Some(clients::javascript(&workspace)?) } else { None };
     guests::build(&workspace)?;
-    for (_, bench) in benches.iter().filter(|(_, bench)| only.is_empty() || only.contains(bench)) {
+    for bench in benches.iter().map(|(_, bench)| bench.as_str()).filter(|bench| is_chosen(bench)) {
         step(&format!("Benchmark `{bench}` (release mode; the first build takes several minutes)"));
-        let azurite = match bench.as_str() {
-            FLEET => Some(suites::azurite(&workspace, &clients::javascript(&workspace)?)?),
+        let azurite = match &javascript {
+            Some(folder) if bench == FLEET => Some(suites::azurite(&workspace, folder)?),
             _ => None,
         };
         let blobs = azurite.as_ref().map_or("", |(_, address)| address);

@@ -189,6 +189,21 @@ fn a_leaving_host_counts_no_more() {
     assert_eq!(decision.view.quota, 4);
 }
 
+/// `weir checkpoints set`, which claims a partition for a moment.
+#[test]
+fn a_leaving_stranger_that_holds_a_record_changes_nobodys_quota() {
+    for me in ['a', 'b'] {
+        let quota = |cycle: Decision| (cycle.view.quota, cycle.release.len(), cycle.claim.len(), cycle.steal);
+        let mut host = Seen::by(me, "abs");
+        host.hosts[2].part = Part::Nothing;
+        for _ in 0..3 {
+            assert_eq!(quota(host.cycle("aaasbbbb")), (4, 0, 0, None), "{me}");
+        }
+        let unannounced = Seen::by(me, "ab").cycle("aaasbbbb").view;
+        assert!(unannounced.quota < 4, "{me}: one that says nothing would have a share");
+    }
+}
+
 #[test]
 fn a_foreign_owner_is_stolen_from_once_a_cycle_and_late() {
     let mut a = Seen::by('a', "a");

@@ -196,14 +196,15 @@ fn usual_cache() -> Option<PathBuf> {
     Some(caches.join("weir"))
 }
 
-/// The configured name, else that of the machine.
+/// The configured name, else that of the machine. In lower case: the other clients take names that differ in their case for one.
 fn owner(host: &HostConfig) -> String {
     let machine = || {
         let file = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
         let name = file.or_else(|| std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME")).ok())?;
         Some(name.trim().to_owned()).filter(|name| !name.is_empty())
     };
-    host.owner.clone().map(|owner| owner.into_inner()).or_else(machine).unwrap_or_else(|| "host".into())
+    let name = host.owner.clone().map(|owner| owner.into_inner()).or_else(machine);
+    name.map_or_else(|| "host".into(), |name| name.trim().to_lowercase())
 }
 
 fn processor_options(config: &ProcessorConfig, file: &Config) -> ProcessorOptions {

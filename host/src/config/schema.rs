@@ -177,7 +177,7 @@ pub(crate) static CHECKPOINTS: Section = Section {
             Described("`60 s`"),
             "\"30 s\"",
             "In a container: when an ownership that nobody renews counts as abandoned, the same on all hosts. The partitions of a host that dies \
-             are taken over within it and a third of it.",
+             are taken over within one and a half times it.",
         ),
         key(
             "exclusive",

@@ -168,6 +168,41 @@ async fn who_does_not_belong_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_two_that_disagree_and_start_at_once_not_both_enter() {
+    let slow = Faults { delay: Duration::from_secs(1), ..Faults::NONE };
+    let mut both_seen = 0;
+    for seed in 0..40 {
+        let world = World::new(2);
+        let guests = [processing(), processing()];
+        world.push_all(5);
+        let hosts = [("a", exclusive()), ("b", fleet())];
+        let mut n = 0;
+        let running = hosts.map(|(owner, mode)| {
+            let store = Arc::new(FaultyStore::new(world.store.clone(), seed * 2 + n, slow));
+            n += 1;
+            world.join_over(store, owner, &guests[n as usize - 1], mode)
+        });
+        until("one is refused", || running.iter().any(|host| host.task.is_finished())).await;
+        tokio::time::sleep(EXPIRY).await;
+        let mut refused = 0;
+        for (host, guest) in running.into_iter().zip(&guests) {
+            if host.task.is_finished() {
+                let text = host.task.await.unwrap().to_string();
+                assert!(text.contains("all hosts of a group must agree"), "{text}");
+                assert!(guest.calls().is_empty(), "who is refused has claimed nothing");
+                refused += 1;
+            } else {
+                assert!(host.stop().await.is_success());
+            }
+        }
+        assert!(refused > 0);
+        both_seen += u32::from(refused == 2);
+        assert_eq!(world.store.list().await.unwrap().hosts, [], "every sign is taken back");
+    }
+    assert!(both_seen > 0, "some start so close that each sees the other only afterwards");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stranger_who_comes_later_is_said_loudly() {
     let world = World::new(2);
     let guest = processing();

@@ -198,6 +198,23 @@ async fn latest_outlives_a_host_that_dies_before_it_has_acknowledged_anything() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn latest_outlives_its_checkpoint_where_a_host_remembers_it() {
+    let mut world = World::new(1);
+    world.options.start = Start::Latest;
+    world.push("0", 10);
+    world.hub.fault("0", Fault::EndAfter(0, Stolen));
+    let guest = TestGuest::new(|call| done(call.batch));
+    let host = world.start(&guest);
+    until("the link was stolen", || host.shows(|p| matches!(p.state, State::Retrying(_)))).await;
+    world.store.forget("0");
+    until("what it remembers is written again", || world.store.checkpoint("0") == Some(9)).await;
+    assert!(host.stop().await.is_success());
+    world.push("0", 5);
+    assert!(world.catch_up(&guest).await.is_success());
+    assert_eq!(guest.seen(), [10, 11, 12, 13, 14], "although it ended before there was an event");
+}
+
+#[tokio::test(start_paused = true)]
 async fn events_that_are_gone_are_counted_and_passed_over_or_stop_the_partition() {
     for (policy, mid_link) in [
         (MissingEvents::Continue, false),

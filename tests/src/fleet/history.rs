@@ -107,8 +107,14 @@ impl History {
                 let Told { host, generation, .. } = told;
                 findings.violations.push(format!("partition {partition}, generation {generation} of {host}: {what}"));
             };
+            if let Some(end) = tenancy.end {
+                wrong(format!("{:?} after its end, {end:?}", told.step));
+            }
             match told.step {
                 Step::Began(checkpoint) => {
+                    if let Some(before) = tenancy.began {
+                        wrong(format!("it began twice, behind {before} and {checkpoint}"));
+                    }
                     tenancy.began = Some(checkpoint);
                     (tenancy.acknowledged, tenancy.accepted) = (Some(checkpoint), Some(checkpoint));
                 }
@@ -192,6 +198,9 @@ impl History {
         for seen in &self.seen {
             match *seen {
                 Seen::Output(of, number) if of == partition => {
+                    if number > whole + 1 && !arrived.contains_key(&number) {
+                        wrong(format!("the output of {number} came before that of {}", whole + 1));
+                    }
                     *arrived.entry(number).or_default() += 1;
                     while arrived.contains_key(&(whole + 1)) {
                         whole += 1;
@@ -324,6 +333,32 @@ mod tests {
         let planned = after(|h| h.told.extend(told("b", 2, &[Step::Drained])));
         says(&planned, "drained with Some(1) committed and Some(5) acknowledged");
         says(&planned, "4 was processed again although generation 2 ended as planned");
+    }
+
+    #[test]
+    fn an_output_out_of_order_is_found() {
+        let swapped = after(|h| {
+            let at = |h: &History, number| h.seen.iter().position(|seen| *seen == Seen::Output(0, number)).unwrap();
+            let (third, fourth) = (at(h, 2), at(h, 3));
+            h.seen.swap(third, fourth);
+        });
+        assert_eq!(swapped, "partition 0: the output of 3 came before that of 2");
+    }
+
+    #[test]
+    fn a_step_after_the_end_is_found() {
+        // The first tenancy's, as planned, and one that was lost.
+        let late = after(|h| h.told.extend(told("a", 1, &[Step::Acknowledged(2, 2)])));
+        says(&late, "generation 1 of a: Acknowledged(2, 2) after its end, Drained");
+        let lost = after(|h| h.told.extend(told("b", 2, &[Step::Broken, Step::Accepted(5)])));
+        assert_eq!(lost, "partition 0, generation 2 of b: Accepted(5) after its end, Broken");
+    }
+
+    #[test]
+    fn a_tenancy_that_begins_twice_is_found() {
+        // Right behind its own checkpoint, where what follows would fit.
+        let twice = after(|h| h.told.insert(6, h.told[5].clone()));
+        assert_eq!(twice, "partition 0, generation 2 of b: it began twice, behind 1 and 1");
     }
 
     #[test]

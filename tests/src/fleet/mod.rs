@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
@@ -26,7 +26,7 @@ use weir_host::model::Scope;
 use weir_host::seams::CheckpointStore as _;
 
 use self::history::{Findings, History, Partition, Step};
-use self::witness::{Sight, Witness};
+use self::witness::{Sights, Witness};
 use crate::guests::guest;
 use crate::weir::{Ended, Weir, command};
 
@@ -48,7 +48,7 @@ pub struct Fleet {
     hosts: BTreeMap<String, Host>,
     history: History,
     lives: u32,
-    sights: Arc<Mutex<Vec<Sight>>>,
+    sights: Arc<Mutex<Sights>>,
     producer: JoinHandle<()>,
     witness: JoinHandle<()>,
 }
@@ -71,15 +71,10 @@ impl Fleet {
         let config = EmulatorConfig { listen: "127.0.0.1:0".into(), hubs: hubs.into(), ..EmulatorConfig::default() };
         let emulator = Arc::new(Emulator::start(config).await.unwrap());
         let container = format!("{blobs}/fleet-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let opened = BlobContainer::new(&container, None, Patience::default()).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        // On a loaded machine Azurite's first answers may be late; creating it again is no mistake.
-        while let Err(error) = opened.create().await {
-            assert!(Instant::now() < deadline, "no container: {error}");
-        }
+        let opened = create_container(&container).await;
         let scope = Scope { namespace: "localhost".into(), event_hub: "in".into(), consumer_group: "$default".into() };
         let store = Arc::new(opened.store(&scope));
-        let sights = Arc::default();
+        let sights = Arc::<Mutex<Sights>>::default();
         let witness = Witness::new(Arc::clone(&emulator), Arc::clone(&store), Arc::clone(&sights));
         Self {
             producer: tokio::spawn(produce(Arc::clone(&emulator))),
@@ -218,15 +213,7 @@ impl Fleet {
     /// Waits until everything that is published by now has come out, from every partition.
     pub async fn catches_up(&self) {
         let published = self.published();
-        let all = |sights: &[Sight]| {
-            let mut numbers = BTreeMap::<Partition, BTreeSet<i64>>::new();
-            for (partition, number) in sights.iter().filter_map(Sight::output) {
-                numbers.entry(partition).or_default().insert(number);
-            }
-            published.iter().all(|(partition, count)| {
-                numbers.get(partition).map_or(0, |numbers| numbers.range(..*count).count() as i64) == *count
-            })
-        };
+        let all = |sights: &Sights| published.iter().all(|(partition, count)| sights.whole(*partition) >= *count);
         self.until("everything has come out", || all(&self.sights())).await;
     }
 
@@ -275,13 +262,14 @@ impl Fleet {
         published(&self.emulator).collect()
     }
 
-    fn sights(&self) -> Vec<Sight> {
-        self.sights.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn sights(&self) -> MutexGuard<'_, Sights> {
+        self.sights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last lines of every host, without the history.
+    /// How far it has come, and the last lines of every host without the history.
     fn said(&self) -> String {
         let mut text = String::new();
+        let _ = writeln!(text, "published: {:?}, checkpoints: {:?}", self.published(), self.sights().checkpoints);
         for (owner, host) in &self.hosts {
             let lines = host.weir.stderr_lines();
             let lines: Vec<_> = lines.iter().filter(|line| !line.contains(log::TARGET)).collect();
@@ -297,7 +285,7 @@ impl Fleet {
     pub fn longest_silence(&self, partitions: &[Partition], since: Instant) -> Vec<Duration> {
         let sights = self.sights();
         let silence = |partition: &Partition| {
-            let times = sights.iter().filter(|sight| sight.output().is_some_and(|(p, _)| p == *partition));
+            let times = sights.all.iter().filter(|sight| sight.output().is_some_and(|(p, _)| p == *partition));
             let times: Vec<_> = times.map(|sight| sight.at).collect();
             let gaps = times.windows(2).filter(|pair| pair[1] >= since).map(|pair| pair[1] - pair[0]);
             gaps.max().unwrap_or_default()
@@ -311,6 +299,8 @@ impl Fleet {
     /// When the history shows what must not be.
     pub async fn end(mut self) -> Findings {
         self.producer.abort();
+        // It may be in the middle of publishing; only what is there by now is waited for.
+        let _ = (&mut self.producer).await;
         for owner in self.suspended() {
             self.resume(&owner);
         }
@@ -320,14 +310,14 @@ impl Fleet {
         }
         let published = self.published();
         // The hosts have committed what they had; the witness still has to see it.
-        let is_last = |sights: &[Sight]| {
-            let last: BTreeMap<_, _> = sights.iter().filter_map(Sight::checkpoint).collect();
-            published.iter().all(|(partition, count)| last.get(partition) == Some(&(count - 1)))
+        let is_last = |sights: &Sights| {
+            published.iter().all(|(partition, count)| sights.checkpoints.get(partition) == Some(&(count - 1)))
         };
         self.until("the last checkpoints are seen", || is_last(&self.sights())).await;
         self.witness.abort();
         self.history.published = published;
-        self.history.seen = self.sights().iter().map(|sight| sight.seen).collect();
+        let seen = self.sights().all.iter().map(|sight| sight.seen).collect();
+        self.history.seen = seen;
         let findings = self.history.judge();
         let events: i64 = self.history.published.values().sum();
         println!(
@@ -368,6 +358,21 @@ fn published(emulator: &Emulator) -> impl Iterator<Item = (Partition, i64)> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap();
     let partitions = emulator.namespace().hub("in").unwrap().partitions();
     (0..PARTITIONS).zip(partitions).map(move |(number, partition)| (number, partition.state(now).last + 1))
+}
+
+/// Creates a container, and tries for as long as a loaded machine may need: Azurite's first answers may be late, and creating one again is
+/// no mistake.
+///
+/// # Panics
+/// When it can't be created.
+pub async fn create_container(url: &str) -> BlobContainer {
+    let container = BlobContainer::new(url, None, Patience::default()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = container.create().await {
+        assert!(Instant::now() < deadline, "no container: {error}");
+        tokio::time::sleep(GLANCE).await;
+    }
+    container
 }
 
 /// One for all, so that the module is compiled once.

@@ -1,5 +1,6 @@
 //! Sees what a fleet leaves behind, with its own eyes: the outputs in the hub, and the checkpoint records.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,11 +32,47 @@ impl Sight {
             Seen::Checkpoint(..) => None,
         }
     }
+}
 
-    pub(super) fn checkpoint(&self) -> Option<(Partition, i64)> {
-        match self.seen {
-            Seen::Checkpoint(partition, _, number) => Some((partition, number)),
-            Seen::Output(..) => None,
+/// Everything seen, and what it comes to by now.
+#[derive(Default)]
+pub(super) struct Sights {
+    pub(super) all: Vec<Sight>,
+    /// The last one of each partition.
+    pub(super) checkpoints: BTreeMap<Partition, i64>,
+    outputs: BTreeMap<Partition, Outputs>,
+}
+
+/// The outputs of a partition's events.
+#[derive(Default)]
+struct Outputs {
+    /// Those of so many first events have arrived.
+    whole: i64,
+    /// Others that have arrived.
+    beyond: BTreeSet<i64>,
+}
+
+impl Sights {
+    /// How many of a partition's first events have an output.
+    pub(super) fn whole(&self, partition: Partition) -> i64 {
+        self.outputs.get(&partition).map_or(0, |outputs| outputs.whole)
+    }
+
+    fn add(&mut self, sight: Sight) {
+        self.all.push(sight);
+        match sight.seen {
+            Seen::Checkpoint(partition, _, number) => {
+                self.checkpoints.insert(partition, number);
+            }
+            Seen::Output(partition, number) => {
+                let Outputs { whole, beyond } = self.outputs.entry(partition).or_default();
+                if number >= *whole {
+                    beyond.insert(number);
+                }
+                while beyond.remove(whole) {
+                    *whole += 1;
+                }
+            }
         }
     }
 }
@@ -43,13 +80,13 @@ impl Sight {
 pub(super) struct Witness {
     emulator: Arc<Emulator>,
     store: Arc<BlobStore>,
-    sights: Arc<Mutex<Vec<Sight>>>,
+    sights: Arc<Mutex<Sights>>,
     /// Read of each partition of the output hub.
     read: Vec<i64>,
 }
 
 impl Witness {
-    pub(super) fn new(emulator: Arc<Emulator>, store: Arc<BlobStore>, sights: Arc<Mutex<Vec<Sight>>>) -> Self {
+    pub(super) fn new(emulator: Arc<Emulator>, store: Arc<BlobStore>, sights: Arc<Mutex<Sights>>) -> Self {
         Self { emulator, store, sights, read: vec![0; PARTITIONS as usize] }
     }
 
@@ -60,8 +97,10 @@ impl Witness {
             let records = if round % RECORDS_EVERY == 0 { self.records().await } else { Vec::new() };
             let outputs = self.outputs();
             let at = Instant::now();
-            let seen = outputs.into_iter().chain(records).map(|seen| Sight { at, seen });
-            self.sights.lock().unwrap_or_else(PoisonError::into_inner).extend(seen);
+            {
+                let mut sights = self.sights.lock().unwrap_or_else(PoisonError::into_inner);
+                outputs.into_iter().chain(records).for_each(|seen| sights.add(Sight { at, seen }));
+            }
             tokio::time::sleep(GLANCE).await;
         }
     }

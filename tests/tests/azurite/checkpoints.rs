@@ -142,6 +142,7 @@ async fn a_checkpoint_is_set_under_a_running_host_only_by_force_and_the_host_goe
     let metadata = &blobs["localhost/flights/$default/checkpoint/1"];
     assert_eq!((&*metadata["offset"], &*metadata["sequencenumber"]), ("-1", "-1"));
     assert_eq!(blobs["localhost/flights/$default/ownership/1"]["ownerid"], "", "given back");
+    assert!(!blobs.keys().any(|name| name.contains("/weir/hosts/weir-checkpoints")), "{:?}", blobs.keys());
     let file = fleet.container("latest");
     let host = Weir::start(&mut command(["run", file.to_str().unwrap()]));
     until("all of it came again", || progress(&file) == [Some(39); 4]);
@@ -201,7 +202,11 @@ async fn what_other_processors_left_is_imported_and_what_cant_be_is_named() {
         .put("localhost:5672/flights/$default/checkpoint/3", &[("offset", "7"), ("sequencenumber", "39")], b"")
         .await;
     let again = weir(&["checkpoints", "import"], &file, &["--from", "same", "--yes"]).expect_code(1);
-    assert!(again.stderr.contains("partition 0: Weir is at 29, further than 19: left as it is"), "{}", again.stderr);
+    assert!(
+        again.stderr.contains("partition 0: Weir is at 29, further than 19: left as it is; add --force"),
+        "{}",
+        again.stderr
+    );
     assert!(again.stderr.contains("partition 1: is at 29 already"), "{}", again.stderr);
     assert!(again.stderr.contains("event 39 has the offset 7, but the hub says"), "{}", again.stderr);
     assert_eq!(progress(&file), [Some(29), Some(29), Some(9), None]);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use azure_core::time::{OffsetDateTime, to_rfc3339};
 use serde_json::Value;
 use tempfile::TempDir;
 use weir_tests::weir::{Ended, Weir, command, run, run_with_input};
@@ -62,8 +63,13 @@ fn checkpoints_are_moved_back_and_forward() {
     set(&file, &["--all", "--to", "1970-01-01T00:00:00Z", "--yes"]).expect_code(0);
     let before_all = (Some(-1), Some("-1".to_owned()));
     assert_eq!(checkpoints(&file), [before_all.clone(), before_all]);
-    set(&file, &["--all", "--to", "2100-01-01T00:00:00Z", "--yes"]).expect_code(0);
-    assert_eq!(checkpoints(&file)[0], end);
+    let before = checkpoints(&file);
+    let future = set(&file, &["--all", "--to", "2100-01-01T00:00:00Z", "--yes"]).expect_code(2);
+    assert!(future.stderr.contains("in the future; `--to latest` goes on with what comes next"), "{}", future.stderr);
+    assert_eq!(checkpoints(&file), before);
+    let now = to_rfc3339(&OffsetDateTime::now_utc());
+    set(&file, &["--all", "--to", &now, "--yes"]).expect_code(0);
+    assert_eq!(checkpoints(&file)[0], end, "behind the newest event");
     assert_eq!(processed(), [0; 0]);
     set(&file, &["--partition", "0,1", "--to", "earliest", "--yes"]).expect_code(0);
     assert_eq!(processed(), (0..20).collect::<Vec<_>>());

@@ -79,12 +79,18 @@ fn parse(name: &str) -> Option<(&str, &str)> {
 
 /// Whether a scope is this layout's, but for case and for the namespace's port.
 fn is_of(scope: &str, layout: &Layout) -> bool {
-    let Some((namespace, rest)) = scope.split_once('/') else { return false };
+    let own = layout.prefix.strip_suffix('/').unwrap_or(&layout.prefix);
+    folded(scope).is_some_and(|scope| Some(scope) == folded(own))
+}
+
+/// A scope in lower case and without its namespace's port.
+fn folded(scope: &str) -> Option<String> {
+    let (namespace, rest) = scope.split_once('/')?;
     let namespace = match namespace.rsplit_once(':') {
         Some((host, port)) if !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit()) => host,
         _ => namespace,
     };
-    format!("{namespace}/{rest}/").to_lowercase() == layout.prefix
+    Some(format!("{namespace}/{rest}").to_lowercase())
 }
 
 #[cfg(test)]
@@ -93,12 +99,14 @@ mod tests {
 
     #[test]
     fn a_scope_is_recognised_however_it_is_spelt() {
-        let scope = Scope {
-            namespace: "Fleet.servicebus.windows.net".into(),
+        let scope = |namespace: &str| Scope {
+            namespace: namespace.into(),
             event_hub: "Flights".into(),
             consumer_group: "$Default".into(),
         };
-        let layout = Layout::new(&scope);
+        // As it is asked for, with a port or without.
+        let layouts = ["Fleet.servicebus.windows.net", "Fleet.servicebus.windows.net:5672"];
+        let layouts = layouts.map(|namespace| Layout::new(&scope(namespace)));
         for (name, of_it, partition) in [
             ("fleet.servicebus.windows.net/flights/$default/checkpoint/0", true, "0"),
             ("Fleet.servicebus.windows.net/Flights/$Default/checkpoint/12", true, "12"),
@@ -107,7 +115,10 @@ mod tests {
             ("fleet.servicebus.windows.net/flights/audit/checkpoint/0", false, "0"),
             ("flights/$default/checkpoint/0", false, "0"),
         ] {
-            assert_eq!(parse(name).map(|(scope, id)| (is_of(scope, &layout), id)), Some((of_it, partition)), "{name}");
+            for layout in &layouts {
+                let found = parse(name).map(|(scope, id)| (is_of(scope, layout), id));
+                assert_eq!(found, Some((of_it, partition)), "{name} for {}", layout.prefix);
+            }
         }
         for other in ["fleet.servicebus.windows.net/flights/$default/ownership/0", "checkpoint/0", "a/checkpoint/", "x"]
         {

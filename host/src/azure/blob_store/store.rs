@@ -247,7 +247,12 @@ impl CheckpointStore for BlobStore {
     }
 
     async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
-        self.0.container.delete(&self.0.layout.host(owner), Some(expected)).await
+        let name = self.0.layout.host(owner);
+        match self.0.container.delete(&name, Some(expected)).await? {
+            // A condition on a blob that isn't there fails as well.
+            Written::Conflict if self.0.container.head(&name).await?.is_none() => Ok(Written::Done(())),
+            written => Ok(written),
+        }
     }
 
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {

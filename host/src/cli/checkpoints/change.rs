@@ -4,13 +4,18 @@
 //! at work on the partition (`--force`) can't write over it: its next commit and its next renewal meet a record that isn't
 //! its own any more, its tenancy ends with all that was read under it, and whoever claims the partition next reads the
 //! new checkpoint. A directory needs no such care: its lock keeps everybody else out.
+//!
+//! Before it claims, the command announces itself as a host that is leaving. Hosts take an owner that says nothing for one of another kind
+//! that wants an even share, and would give up partitions for it.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::time::Instant;
 
 use crate::azure::{SdkSource, Timeouts};
 use crate::cli::failure::Failure;
@@ -20,8 +25,12 @@ use crate::cli::stores::Stores;
 use crate::cli::wire::scope;
 use crate::cli::{print_line, say, summary};
 use crate::config::{CheckpointsConfig, Config, ProcessorConfig};
-use crate::model::{Checkpoint, Incarnation, Mark, OwnerId, PartitionId, PartitionInfo, Position, Scope, Tenancy};
-use crate::seams::{CheckpointStore, EventSource as _, HostRecord, Listing, Ownership, StoreError, Written};
+use crate::model::{
+    Checkpoint, ETag, Incarnation, Mark, OwnerId, PartitionId, PartitionInfo, Position, Scope, Tenancy,
+};
+use crate::seams::{
+    CheckpointStore, EventSource as _, HostRecord, Listing, Ownership, Part, Presence, StoreError, Written,
+};
 
 /// Claims and writes that somebody else may get ahead of, before it is given up.
 const ATTEMPTS: usize = 10;
@@ -43,9 +52,20 @@ pub(super) struct Place {
     pub(super) scope: Scope,
     pub(super) source: SdkSource,
     pub(super) store: Arc<dyn CheckpointStore>,
-    /// When an ownership counts as abandoned; `None`: a lock says who works here.
-    expiry: Option<Duration>,
+    /// `None`: a lock says who works here.
+    fleet: Option<Fleet>,
     owner: OwnerId,
+    incarnation: Incarnation,
+    claims: AtomicU64,
+}
+
+/// What the hosts that share a container agree on.
+#[derive(Clone, Copy, Debug)]
+struct Fleet {
+    /// When an ownership counts as abandoned.
+    expiry: Duration,
+    /// Whether an announcement stands for all ownerships of a host.
+    exclusive: bool,
 }
 
 /// A checkpoint to be moved.
@@ -76,14 +96,17 @@ impl Place {
             true => stores.change(&scope, &owner).map_err(Failure::failed)?,
             false => stores.look(&scope),
         };
-        let expiry = match &config.checkpoints {
+        let fleet = match &config.checkpoints {
             CheckpointsConfig::Directory(_) => None,
-            CheckpointsConfig::Container { expiry, .. } => Some(*expiry),
+            CheckpointsConfig::Container { expiry, exclusive, .. } => {
+                Some(Fleet { expiry: *expiry, exclusive: *exclusive })
+            }
         };
         let hubs = namespace(&processor.namespace)?;
         Address::of(&processor.namespace).reach().await.map_err(Failure::failed)?;
         let source = hubs.source(&processor.event_hub, &processor.consumer_group, Timeouts::default());
-        Ok(Self { scope, source, store, expiry, owner })
+        let incarnation = Incarnation::new(rand::random());
+        Ok(Self { scope, source, store, fleet, owner, incarnation, claims: AtomicU64::new(0) })
     }
 
     /// What the hub says of all its partitions, in their order.
@@ -108,7 +131,7 @@ impl Place {
     /// Who is at work on a partition.
     pub(super) fn owner(&self, listing: &Listing, partition: &PartitionId) -> Option<Owner> {
         let record = listing.partitions.iter().find(|record| record.partition == *partition)?;
-        live_owner(record.ownership.as_ref()?, &listing.hosts, self.expiry?)
+        live_owner(record.ownership.as_ref()?, &listing.hosts, self.fleet?.expiry)
     }
 
     /// Moves a checkpoint. The error is a clause for a person.
@@ -129,7 +152,7 @@ impl Place {
     }
 
     async fn claim(&self, partition: &PartitionId, permission: Permission) -> Result<Tenancy, String> {
-        let mark = Mark::new(Incarnation::new(rand::random()), 1);
+        let mark = Mark::new(self.incarnation, self.claims.fetch_add(1, Relaxed) + 1);
         for _ in 0..ATTEMPTS {
             let listing = self.store.list().await.map_err(|error| error.to_string())?;
             if let Some(owner) =
@@ -174,6 +197,86 @@ impl Place {
             }
         }
         Err(format!("somebody else wrote its checkpoint each time, {ATTEMPTS} times; try again"))
+    }
+}
+
+/// The command's announcement, kept young while it works.
+struct Announced<'a> {
+    store: &'a dyn CheckpointStore,
+    presence: Presence,
+    /// Half of it is how old the announcement may become.
+    expiry: Duration,
+    /// Of the last one, and when it was written.
+    last: Option<(ETag, Instant)>,
+}
+
+impl<'a> Announced<'a> {
+    fn new(store: &'a dyn CheckpointStore, fleet: Fleet, owner: &OwnerId, incarnation: Incarnation) -> Self {
+        let presence = Presence {
+            owner: owner.clone(),
+            incarnation: Some(incarnation),
+            exclusive: fleet.exclusive,
+            capacity: Some(0),
+            part: Part::Leaving,
+            wanted: 0,
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        Self { store, presence, expiry: fleet.expiry, last: None }
+    }
+
+    /// Says that the command is there, unless it said so a moment ago. The error is a clause for a person.
+    async fn refresh(&mut self) -> Result<(), String> {
+        if self.last.as_ref().is_some_and(|(_, at)| at.elapsed() < self.expiry / 2) {
+            return Ok(());
+        }
+        let failed =
+            |error: &dyn std::fmt::Display| format!("can't announce {} to the hosts: {error}", self.presence.owner);
+        let mut expected = self.last.as_ref().map(|(etag, _)| etag.clone());
+        for _ in 0..ATTEMPTS {
+            let at = Instant::now();
+            match self.store.announce(&self.presence, expected.as_ref()).await {
+                Ok(Written::Done(etag)) => {
+                    self.last = Some((etag, at));
+                    return Ok(());
+                }
+                // Ours without our knowing, or of a command with the same process id, which said the same.
+                Ok(Written::Conflict) | Err(StoreError::Indeterminate(_)) => {}
+                Err(error) => return Err(failed(&error)),
+            }
+            let found = self.found().await.map_err(|error| failed(&error))?;
+            expected = found.map(|host| host.etag);
+        }
+        Err(failed(&"its record keeps changing"))
+    }
+
+    /// Takes it back. What fails leaves an announcement that nobody counts any more when it has expired.
+    async fn withdraw(self) {
+        let owner = &self.presence.owner;
+        let mut expected = self.last.as_ref().map(|(etag, _)| etag.clone());
+        for _ in 0..ATTEMPTS {
+            if let Some(etag) = &expected {
+                match self.store.withdraw(owner, etag).await {
+                    Ok(Written::Done(())) => return,
+                    Ok(Written::Conflict) | Err(StoreError::Indeterminate(_)) => {}
+                    Err(error) => return tracing::warn!("can't take back the announcement of {owner}: {error}"),
+                }
+            }
+            match self.found().await {
+                Ok(found) => {
+                    let mine = found.filter(|host| host.presence.incarnation == self.presence.incarnation);
+                    let Some(mine) = mine else { return };
+                    expected = Some(mine.etag);
+                }
+                Err(error) => return tracing::warn!("can't take back the announcement of {owner}: {error}"),
+            }
+        }
+        tracing::warn!("can't take back the announcement of {owner}: its record keeps changing");
+    }
+
+    /// The announcement under the command's name.
+    async fn found(&self) -> Result<Option<HostRecord>, StoreError> {
+        let hosts = self.store.list().await?.hosts;
+        Ok(hosts.into_iter().find(|host| host.presence.owner == self.presence.owner))
     }
 }
 
@@ -264,8 +367,8 @@ pub(super) fn confirm(count: usize, yes: bool) -> Result<(), Failure> {
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
     read.map_err(|error| Failure::failed(format!("can't read the answer: {error}")))?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
+    match &*answer.trim().to_lowercase() {
+        "y" | "yes" => Ok(()),
         _ => Err(Failure::failed("nothing was written")),
     }
 }
@@ -274,11 +377,22 @@ pub(super) fn confirm(count: usize, yes: bool) -> Result<(), Failure> {
 pub(super) async fn write_all(place: &Place, changes: &[Change], permission: Permission) -> Vec<String> {
     let mut problems = vec![];
     let mut count = 0;
+    let announced = |fleet| Announced::new(&*place.store, fleet, &place.owner, place.incarnation);
+    let mut announced = place.fleet.map(announced);
     for change in changes {
-        match place.write(change, permission).await {
+        let written = async {
+            if let Some(announced) = &mut announced {
+                announced.refresh().await?;
+            }
+            place.write(change, permission).await
+        };
+        match written.await {
             Ok(()) => count += 1,
             Err(why) => problems.push(format!("partition {}: {why}", change.info.id)),
         }
+    }
+    if let Some(announced) = announced {
+        announced.withdraw().await;
     }
     say(format_args!("{count} checkpoint{} written", if count == 1 { "" } else { "s" }));
     problems
@@ -286,9 +400,10 @@ pub(super) async fn write_all(place: &Place, changes: &[Change], permission: Per
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
-    use crate::model::ETag;
-    use crate::seams::{Part, Presence};
+    use crate::testing::MemoryStore;
 
     const EXPIRY: Duration = Duration::from_secs(60);
 
@@ -325,6 +440,36 @@ mod tests {
         assert_eq!(live(ownership(None, seconds(1)), &[]), None, "released");
         assert_eq!(live(ownership(Some("a"), seconds(90)), &[host("a", seconds(5))]), Some(seconds(5)));
         assert_eq!(live(ownership(Some("a"), seconds(90)), &[host("a", seconds(70)), host("b", seconds(1))]), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_command_is_announced_as_leaving_while_it_works_and_then_no_more() {
+        let store = MemoryStore::new();
+        let owner = OwnerId::from("weir-checkpoints-1");
+        let fleet = Fleet { expiry: EXPIRY, exclusive: true };
+        let new = |n| Announced::new(&store, fleet, &owner, Incarnation::new(n));
+        let hosts = async || store.list().await.unwrap().hosts;
+        // Remains of a command that was killed, with the same process id.
+        new(1).refresh().await.unwrap();
+        let mut announced = new(2);
+        announced.refresh().await.unwrap();
+        let first = hosts().await;
+        let [HostRecord { presence, etag, .. }] = &first[..] else { panic!("{first:?}") };
+        assert_eq!((presence.part, presence.exclusive), (Part::Leaving, true));
+        assert_eq!(presence.incarnation, Some(Incarnation::new(2)));
+        announced.refresh().await.unwrap();
+        assert_eq!(hosts().await[0].etag, *etag, "it is young");
+        tokio::time::advance(EXPIRY / 2).await;
+        announced.refresh().await.unwrap();
+        assert_ne!(hosts().await[0].etag, *etag);
+        announced.withdraw().await;
+        assert_eq!(hosts().await, []);
+        // Somebody else's stays.
+        let mut announced = new(3);
+        announced.refresh().await.unwrap();
+        new(4).refresh().await.unwrap();
+        announced.withdraw().await;
+        assert_eq!(hosts().await[0].presence.incarnation, Some(Incarnation::new(4)));
     }
 
     #[test]

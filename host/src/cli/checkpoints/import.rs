@@ -3,6 +3,7 @@
 //! A group whose names are written in lower case needs no import when the container stays the same: Weir reads the same blobs. What it does
 //! not read are names in mixed case (the Rust SDK) or with a port (Python, at a custom endpoint), and other containers.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use crate::cli::hub::processor;
 use crate::cli::say;
 use crate::config::{CheckpointsConfig, Config};
 use crate::model::{PartitionId, PartitionInfo, Position, Scope};
+use crate::seams::EventSource;
 
 /// Take over the checkpoints that processors of other kinds left in a container
 #[derive(Debug, Args)]
@@ -32,8 +34,9 @@ those processors first. Names are matched whatever their case, and with or witho
 same container, names in lower case are those that Weir reads itself, and need no import.
 
 A checkpoint is written where Weir has none or is behind; with --force also where Weir is further,
-and where a host is at work. Of two spellings of a group, the further one counts. What can't be
-understood is listed with the reason, the rest is imported all the same, and the exit code is 1.")]
+and where a host is at work. Of several spellings of a group, the furthest that fits the hub counts.
+What can't be understood or doesn't fit is listed with the reason, the rest is imported all the
+same, and the exit code is 1.")]
 pub(super) struct ImportArgs {
     /// The configuration
     #[arg(value_name = "WEIR.TOML", default_value = "weir.toml")]
@@ -87,27 +90,32 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     }
     let (left, in_place): (Vec<_>, Vec<_>) =
         leftovers.found.into_iter().partition(|left| !(reads_itself && left.in_place));
-    let (best, mut problems) = furthest(left);
+    let (candidates, mut problems) = candidates(left);
     let infos: BTreeMap<_, _> = place.partitions().await?.into_iter().map(|info| (info.id.clone(), info)).collect();
     let listing = place.listing().await?;
     let mut changes = vec![];
-    let looked = stream::iter(best).map(async |(partition, (name, position))| {
+    let looked = stream::iter(candidates).map(async |(partition, candidates)| {
+        let mut problems = vec![];
         let looked = async {
-            let info = infos.get(&partition).ok_or("the hub has no such partition")?;
-            check(&place, info, &position).await?;
-            Ok((info.clone(), place.load(&partition).await?))
-        };
-        let looked = looked.await.map_err(|why: String| format!("{name}: {why}"));
-        (partition, position, looked)
-    });
-    for (partition, position, looked) in looked.buffered(change::AT_ONCE).collect::<Vec<_>>().await {
-        let (info, before) = match looked {
-            Ok(found) => found,
-            Err(why) => {
-                problems.push(why);
-                continue;
+            let Some(info) = infos.get(&partition) else {
+                problems.extend(candidates.iter().map(|(name, _)| format!("{name}: the hub has no such partition")));
+                return None;
+            };
+            let position = first_fit(&place.source, info, candidates, &mut problems).await?;
+            match place.load(&partition).await {
+                Ok(before) => Some((info.clone(), before, position)),
+                Err(why) => {
+                    problems.push(format!("partition {partition}: {why}"));
+                    None
+                }
             }
         };
+        let looked = looked.await;
+        (partition, looked, problems)
+    });
+    for (partition, looked, unfit) in looked.buffered(change::AT_ONCE).collect::<Vec<_>>().await {
+        problems.extend(unfit);
+        let Some((info, before, position)) = looked else { continue };
         let had = before.as_ref().map(|before| before.position.sequence_number);
         match had {
             Some(had) if had == position.sequence_number => {
@@ -117,7 +125,7 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
             Some(had) if had > position.sequence_number && !args.force => {
                 let theirs = position.sequence_number;
                 say(format_args!(
-                    "partition {partition}: Weir is at {had}, further than {theirs}: left as it is (--force)"
+                    "partition {partition}: Weir is at {had}, further than {theirs}: left as it is; add --force to move it back"
                 ));
                 continue;
             }
@@ -192,64 +200,127 @@ fn nothing(scope: &Scope, leftovers: &Leftovers) -> String {
 /// A blob's name and what it says.
 type Named = (String, Position);
 
-/// Of each partition, the furthest that can be understood; and what can't.
-fn furthest(left: Vec<Left>) -> (BTreeMap<PartitionId, Named>, Vec<String>) {
-    let mut best: BTreeMap<PartitionId, Named> = BTreeMap::new();
+/// Of each partition, those that can be understood, the furthest first; and what can't.
+fn candidates(left: Vec<Left>) -> (BTreeMap<PartitionId, Vec<Named>>, Vec<String>) {
+    let mut candidates: BTreeMap<PartitionId, Vec<Named>> = BTreeMap::new();
     let mut problems = vec![];
     for Left { name, partition, position, .. } in left {
         match position {
             Err(why) => problems.push(format!("{name}: {why}")),
-            Ok(position) => match best.get(&partition) {
-                Some((_, other)) if other.sequence_number >= position.sequence_number => {}
-                _ => drop(best.insert(partition, (name, position))),
-            },
+            Ok(position) => candidates.entry(partition).or_default().push((name, position)),
         }
     }
-    (best, problems)
+    for named in candidates.values_mut() {
+        named.sort_by_key(|(_, position)| Reverse(position.sequence_number));
+    }
+    (candidates, problems)
 }
 
-/// Whether a position can be one of this partition: a checkpoint of a hub that was created anew, or of another, must not be gone on from.
-async fn check(place: &Place, info: &PartitionInfo, position: &Position) -> Result<(), String> {
+/// The first candidate that fits the partition; the problems of those before it are added.
+async fn first_fit(
+    source: &dyn EventSource,
+    info: &PartitionInfo,
+    candidates: Vec<Named>,
+    problems: &mut Vec<String>,
+) -> Option<Position> {
+    for (name, position) in candidates {
+        match misfit(source, info, &position).await {
+            Ok(None) => return Some(position),
+            Ok(Some(why)) => problems.push(format!("{name}: {why}")),
+            // It may well be the right one: a lesser one must not take its place.
+            Err(why) => {
+                problems.push(format!("{name}: {why}"));
+                return None;
+            }
+        }
+    }
+    None
+}
+
+/// Why a position can't be one of this partition: a checkpoint of a hub that was created anew, or of another, must not be gone on from. The
+/// error: it can't be told.
+async fn misfit(source: &dyn EventSource, info: &PartitionInfo, position: &Position) -> Result<Option<String>, String> {
     let (number, last) = (position.sequence_number, info.last_enqueued_sequence_number);
     let elsewhere = "the hub was created anew, or this is the checkpoint of another one";
     if number > last {
-        return Err(format!("it is at event {number}, but the partition's newest is {last}: {elsewhere}"));
+        return Ok(Some(format!("it is at event {number}, but the partition's newest is {last}: {elsewhere}")));
     }
     if info.is_empty || number < info.beginning_sequence_number {
         // Nothing there to compare it with.
-        return Ok(());
+        return Ok(None);
     }
-    let Some(event) = place::event(&place.source, info, number).await? else { return Ok(()) };
-    match event.offset == position.offset {
-        true => Ok(()),
-        false => Err(format!(
+    let event = place::event(source, info, number).await?;
+    Ok(event.filter(|event| event.offset != position.offset).map(|event| {
+        format!(
             "it says that event {number} has the offset {}, but the hub says {}: {elsewhere}",
             position.offset, event.offset
-        )),
-    }
+        )
+    }))
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
+    use crate::testing::MemoryHub;
+
+    #[tokio::test]
+    async fn a_spelling_that_does_not_fit_is_named_and_the_next_counts() {
+        let hub = MemoryHub::new(1);
+        for _ in 0..10 {
+            hub.push("0", "body");
+        }
+        let info = hub.partition_info(&PartitionId::from("0")).await.unwrap();
+        let event = place::event(&hub, &info, 4).await.unwrap().unwrap();
+        let left = |name: &str, position| Left {
+            name: name.into(),
+            in_place: false,
+            partition: "0".into(),
+            position: Ok(position),
+        };
+        let stale = |n| Position { sequence_number: n, offset: "stale".into() };
+        let found = async |left| {
+            let (mut candidates, mut problems) = candidates(left);
+            let candidates = candidates.remove(&PartitionId::from("0")).unwrap_or_default();
+            (first_fit(&hub, &info, candidates, &mut problems).await, problems)
+        };
+        let good = || left("a", event.position());
+        let (position, problems) = found(vec![left("c", stale(3)), good(), left("A", stale(400))]).await;
+        assert_eq!(position, Some(event.position()));
+        assert!(problems.len() == 1 && problems[0].starts_with("A: it is at event 400"), "{problems:?}");
+        let (position, problems) = found(vec![good(), left("A", stale(7))]).await;
+        assert_eq!(position, Some(event.position()));
+        assert!(problems.len() == 1 && problems[0].contains("event 7 has the offset stale"), "{problems:?}");
+        let (position, problems) = found(vec![left("A", stale(400)), left("a", stale(3))]).await;
+        assert_eq!((position, problems.len()), (None, 2));
+    }
 
     #[test]
-    fn of_two_spellings_the_further_counts_and_the_rest_is_named() {
+    fn of_two_spellings_the_further_comes_first_and_the_rest_is_named() {
         let left = |name: &str, partition: &str, position: Result<i64, &str>| Left {
             name: name.into(),
             in_place: false,
             partition: partition.into(),
             position: position.map(|n| Position { sequence_number: n, offset: "1".into() }).map_err(str::to_owned),
         };
-        let (best, problems) = furthest(vec![
+        let (candidates, problems) = candidates(vec![
             left("A/checkpoint/0", "0", Ok(5)),
             left("a/checkpoint/0", "0", Ok(3)),
             left("a:1/checkpoint/0", "0", Err("its metadata has no `offset`")),
             left("a/checkpoint/1", "1", Ok(3)),
             left("b/checkpoint/1", "1", Ok(4)),
         ]);
-        let best: Vec<_> = best.iter().map(|(id, (name, p))| (id.as_str(), &**name, p.sequence_number)).collect();
-        assert_eq!(best, [("0", "A/checkpoint/0", 5), ("1", "b/checkpoint/1", 4)]);
+        let flat =
+            candidates.iter().flat_map(|(id, named)| named.iter().map(move |(name, p)| (id.as_str(), &**name, p)));
+        let flat: Vec<_> = flat.map(|(id, name, position)| (id, name, position.sequence_number)).collect();
+        let expected = [
+            ("0", "A/checkpoint/0", 5),
+            ("0", "a/checkpoint/0", 3),
+            ("1", "b/checkpoint/1", 4),
+            ("1", "a/checkpoint/1", 3),
+        ];
+        assert_eq!(flat, expected);
         assert_eq!(problems, ["a:1/checkpoint/0: its metadata has no `offset`"]);
     }
 

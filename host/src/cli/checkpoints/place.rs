@@ -16,7 +16,7 @@ use bytestring::ByteString;
 use tokio::time::timeout;
 
 use crate::cli::tail::From as Target;
-use crate::model::{Event, PartitionInfo, Position, SequenceNumber, StartPosition};
+use crate::model::{Event, PartitionInfo, Position, SequenceNumber, StartPosition, Timestamp};
 use crate::seams::{EventSource, OpenOptions, PartitionReceiver};
 
 /// The service's own name for the place before the first event.
@@ -25,6 +25,17 @@ const BEFORE_THE_FIRST: &str = "-1";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How much further back each look for a compacted event's neighbour begins.
 const FURTHER: i64 = 16;
+
+/// Refuses a time that is still to come, by this host's clock: what is enqueued until then would not be left out. The error is a sentence for
+/// a person.
+pub(super) fn refuse_future(target: Target, now: Timestamp) -> Result<(), String> {
+    match target {
+        Target::Time(time) if time > now => Err(
+            "the time of --to is in the future; `--to latest` goes on with what comes next, and events can't be left out in advance".into(),
+        ),
+        _ => Ok(()),
+    }
+}
 
 /// The checkpoint by which a partition goes on at `target`. The error is a clause for a person.
 pub(super) async fn find(source: &dyn EventSource, info: &PartitionInfo, target: Target) -> Result<Position, String> {
@@ -147,6 +158,13 @@ mod tests {
         find(hub, &info, target).await.map(|p| (p.sequence_number, p.offset.to_string()))
     }
 
+    #[test]
+    fn a_time_that_is_still_to_come_is_refused() {
+        assert_eq!(refuse_future(Target::Time(1000), 1000), Ok(()));
+        assert!(refuse_future(Target::Time(1001), 1000).unwrap_err().contains("in the future; `--to latest`"));
+        assert_eq!(refuse_future(Target::Sequence(1001), 1000), Ok(()));
+    }
+
     #[tokio::test]
     async fn the_event_before_the_place_is_named_with_its_own_offset() {
         let hub = MemoryHub::new(1);
@@ -177,7 +195,8 @@ mod tests {
         let first = events.iter().position(|event| event.enqueued_time >= time).unwrap();
         let expected = if first == 0 { Ok((-1, "-1".into())) } else { of(first - 1) };
         assert_eq!(place(&hub, Target::Time(time)).await, expected);
-        assert_eq!(place(&hub, Target::Time(i64::MAX)).await, of(39));
+        let newest = events[39].enqueued_time;
+        assert_eq!(place(&hub, Target::Time(newest + 1)).await, of(39), "behind the newest event");
 
         // Retention and compaction.
         hub.expire("0", 10);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use futures::stream::{self, StreamExt as _};
+use time::OffsetDateTime;
 
 use super::change::{self, Change, Permission, Place};
 use super::place;
@@ -24,9 +25,10 @@ Examples:
   weir checkpoints set weir.toml --partition 3 --to 4711 --dry-run
 
 A number or a time names the first event that is processed next: with --to 4711 the checkpoint
-becomes that of the event before it. What that means is shown per partition first; nothing is
-written before you agree, and nothing at all where one of the partitions can't be set. What
-\"earliest\" and \"latest\" come to is decided now, not when the host starts.
+becomes that of the event before it. A time must not be in the future. What that means is shown
+per partition first; nothing is written before you agree, and nothing at all where one of the
+partitions can't be set. What \"earliest\" and \"latest\" come to is decided now, not when the host
+starts.
 
 Refuses while a host is at work on a partition. In a container, --force takes the partition from
 it: the host drops what it has in hand, and whoever claims the partition next goes on at the new
@@ -63,6 +65,8 @@ pub(super) struct SetArgs {
 }
 
 pub(super) async fn set(args: SetArgs) -> Result<(), Failure> {
+    let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+    place::refuse_future(args.to, i64::try_from(now).unwrap_or(i64::MAX)).map_err(Failure::usage)?;
     let config = Config::load(&args.config)?;
     let processor = processor(&config, args.processor.as_deref())?;
     let place = Place::find(&config, processor, !args.dry_run).await?;

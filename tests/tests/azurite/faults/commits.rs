@@ -57,8 +57,8 @@ async fn a_commit_whose_answer_is_lost_is_found_by_its_mark_and_not_written_twic
     world.committed_through("0", last).await;
     assert!(host.stop().await.is_success());
     world.assert_undisturbed("0", last);
-    let refused = world.puts("checkpoint/0").into_iter().filter(|status| matches!(status, Some(409 | 412))).count();
-    assert_eq!(refused, 3, "each was tried again and refused");
+    // A slow answer is as good as a lost one.
+    assert!(world.refused("checkpoint/0") >= 3, "each was tried again and refused");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,9 +70,9 @@ async fn a_commit_that_arrives_behind_the_next_one_is_refused() {
     until("a commit is under way", || world.proxy.hits(held) == 1).await;
     let before = world.proxy.committed("0").len();
     until("others have overtaken it", || world.proxy.committed("0").len() >= before + 2).await;
-    assert!(!world.puts("checkpoint/0").contains(&Some(412)));
+    let refused = world.refused("checkpoint/0");
     world.proxy.lift(held);
-    until("it is refused", || world.puts("checkpoint/0").contains(&Some(412))).await;
+    until("it is refused", || world.refused("checkpoint/0") > refused).await;
     feed.more(20).await;
     let last = feed.stop().await;
     world.committed_through("0", last).await;

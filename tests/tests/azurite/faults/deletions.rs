@@ -1,7 +1,7 @@
 //! Blobs, and the container, that somebody deletes under a running host.
 
-use weir_host::azure::{BlobContainer, Patience};
 use weir_host::options::Start;
+use weir_tests::fleet::create_container;
 
 use super::{World, until};
 
@@ -24,7 +24,7 @@ async fn an_ownership_that_is_deleted_is_said_and_written_anew() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_that_is_deleted_is_named_and_its_return_is_enough() {
-    let world = World::new(1).await;
+    let world = World::with_a_short_expiry(1).await;
     let host = world.start();
     let feed = world.feed();
     until("it is checkpointed", || !world.proxy.committed("0").is_empty()).await;
@@ -38,7 +38,7 @@ async fn a_container_that_is_deleted_is_named_and_its_return_is_enough() {
     let stopped = world.handed_over();
     feed.more(50).await;
     assert_eq!(world.handed_over(), stopped, "nothing is handed over without an ownership");
-    BlobContainer::new(&world.container, None, Patience::default()).unwrap().create().await.unwrap();
+    create_container(&world.container).await;
     until("it goes on", || world.handed_over() > stopped).await;
     let last = feed.stop().await;
     world.committed_through("0", last).await;

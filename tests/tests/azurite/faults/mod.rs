@@ -33,12 +33,16 @@ use weir_host::seams::CheckpointStore;
 use weir_host::status::{PartitionSnapshot, ProcessorSnapshot, State, Status};
 use weir_host::testing::MemoryHub;
 use weir_tests::fault_proxy::{Exchange, FaultProxy, Operation};
+use weir_tests::fleet::create_container;
 
-/// Renewed after a third, fenced after five sixths.
-const EXPIRY: Duration = Duration::from_secs(4);
-
+/// Renewed after a third, fenced after five sixths: so long that only what a test breaks on purpose costs an ownership.
+const EXPIRY: Duration = Duration::from_secs(12);
+/// Where the fence has to fall.
+const SHORT_EXPIRY: Duration = Duration::from_secs(4);
+/// How long one request may take.
+const ATTEMPT: Duration = Duration::from_secs(4);
 /// How long anything may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A guest that writes down what it sees: the events of each tenancy, by partition.
 #[derive(Clone, Default)]
@@ -98,7 +102,7 @@ impl World {
         said::listen();
         let name = format!("faults-{}-{:03}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let url = format!("{}/{name}", crate::account());
-        BlobContainer::new(&url, None, Patience::default()).unwrap().create().await.unwrap();
+        create_container(&url).await;
         let raw = BlobContainerClient::new(Url::parse(&format!("{url}?{DEVELOPMENT_SAS}")).unwrap(), None, None);
         let options = ProcessorOptions {
             batch: BatchLimits { events: 10, linger: Duration::from_millis(2), ..BatchLimits::default() },
@@ -119,6 +123,13 @@ impl World {
         }
     }
 
+    /// One in which a host that can't renew is soon fenced.
+    async fn with_a_short_expiry(partitions: usize) -> Self {
+        let mut world = Self::new(partitions).await;
+        world.options.fleet = Some(Fleet { expiry: SHORT_EXPIRY, ..Fleet::default() });
+        world
+    }
+
     fn scope(&self) -> Scope {
         Scope { namespace: "n".into(), event_hub: "hub".into(), consumer_group: "g".into() }
     }
@@ -134,7 +145,7 @@ impl World {
 
     /// Starts a host that reaches the container through this proxy.
     fn join(&self, owner: &str, proxy: &FaultProxy, guest: &Witness) -> Running {
-        let patience = Patience { attempt: Duration::from_secs(1), retry: quick(3) };
+        let patience = Patience { attempt: ATTEMPT, retry: quick(3) };
         let container = BlobContainer::new(&self.through(proxy), None, patience).unwrap();
         let spec = ProcessorSpec {
             name: self.name.clone(),
@@ -233,6 +244,11 @@ impl World {
     fn puts(&self, end: &str) -> Vec<Option<u16>> {
         let writes = |e: &Exchange| e.operation == Operation::Put && e.path.ends_with(end);
         self.proxy.exchanges().into_iter().filter(writes).map(|e| e.status).collect()
+    }
+
+    /// How many writes of a blob were refused because it was another than expected.
+    fn refused(&self, end: &str) -> usize {
+        self.puts(end).into_iter().filter(|status| matches!(status, Some(409 | 412))).count()
     }
 
     fn blob(&self, rest: &str) -> String {

@@ -59,7 +59,7 @@ async fn storage_that_is_away_stops_dispatch_at_the_self_fence_and_costs_nothing
 
 /// With so few attempts at a commit that they are used up long before the fence falls.
 async fn outlives(outage: Effect) {
-    let mut world = World::new(1).await;
+    let mut world = World::with_a_short_expiry(1).await;
     world.options.store_retry.attempts = 2;
     let host = world.start();
     let feed = world.feed();
