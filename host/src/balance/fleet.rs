@@ -157,11 +157,11 @@ impl Fleet {
         full.iter().all(|(h, held)| h.most == Some(*held)) && least.zip(most).is_none_or(|(l, m)| m - l <= 1)
     }
 
-    /// Rounds until it is even; fails after `within`.
+    /// Rounds until it is even and no drain is under way, which would make it uneven again; fails after `within`.
     pub(super) fn settle(&mut self, within: usize) -> usize {
         for round in 1..=within {
             self.round();
-            if self.is_even() {
+            if self.is_even() && self.hosts.iter().all(|host| host.life != Life::Up || host.leaving.is_empty()) {
                 return round;
             }
         }

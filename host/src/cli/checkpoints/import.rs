@@ -34,9 +34,9 @@ those processors first. Names are matched whatever their case, and with or witho
 same container, names in lower case are those that Weir reads itself, and need no import.
 
 A checkpoint is written where Weir has none or is behind; with --force also where Weir is further,
-and where a host is at work. Of several spellings of a group, the furthest that fits the hub counts.
-What can't be understood or doesn't fit is listed with the reason, the rest is imported all the
-same, and the exit code is 1.")]
+and where a host is at work. Of several spellings of a group, the furthest that fits the hub
+counts. What can't be understood or doesn't fit is listed with the reason, the rest is imported
+all the same, and the exit code is 1.")]
 pub(super) struct ImportArgs {
     /// The configuration
     #[arg(value_name = "WEIR.TOML", default_value = "weir.toml")]
