@@ -75,7 +75,20 @@ class Group:
             by_owner[owner].add(partition)
         held = {frozenset(member.held()): member for member in self.members if member.kind != "weir"}
         weir = next((member for member in self.members if member.kind == "weir"), None)
-        return {owner: weir if owner == "weir" else held.get(frozenset(its)) for owner, its in by_owner.items()}, by_owner
+        return {owner: weir if owner == "weir" else self.who_has(its, held, by_owner) for owner, its in by_owner.items()}, by_owner
+
+    def who_has(self, its, held, by_owner):
+        """Who says that it has just these partitions. One in JavaScript may say more: it reads on what a `weir` has taken from it, until
+        somebody displaces it with an owner level, which a `weir` can't yet. It also moves the checkpoint then, so nothing is done twice."""
+        exactly = held.get(frozenset(its))
+        return exactly or next(
+            (
+                member
+                for says, member in held.items()
+                if member.kind == "js" and its < says and says - its <= by_owner.get("weir", set())
+            ),
+            None,
+        )
 
     def is_settled(self):
         for member in self.members:
