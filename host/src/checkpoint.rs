@@ -20,7 +20,7 @@ use crate::governor::Governor;
 use crate::history;
 use crate::model::{Checkpoint, ETag, Generation, Mark, Position};
 use crate::pump::{Halt, Seat};
-use crate::retry::{Backoff, Next, RetryPolicy, chance};
+use crate::retry::{Next, RetryPolicy, chance};
 use crate::seams::{CheckpointStore, StoreError, Written};
 
 /// When a checkpoint is written: whichever comes first. A partition without progress is not written.
@@ -102,9 +102,9 @@ impl Committer {
         Self { seat, store, governor, tenancy, cadence, retry, timeout, insist: Duration::ZERO, committed, etag }
     }
 
-    /// Tries a write for so long at least, however few its attempts are. In a fleet that is the expiry, or [`INSIST`]: where the whole store
-    /// is away, the tenancy ends before, and the partition is claimed again when the store is back. Who still holds it then is refused commits alone,
-    /// which a person must look at.
+    /// Tries a write for so long at least, however few its attempts are. In a fleet that is the expiry, or [`INSIST`]: where the whole
+    /// store is away, the tenancy ends before, and the partition is claimed again when the store is back. Who still holds it then is
+    /// refused commits alone, which a person must look at.
     pub(crate) fn insisting(self, insist: Duration) -> Self {
         Self { insist: insist.min(INSIST), ..self }
     }
@@ -181,14 +181,8 @@ impl Committer {
             };
             failures += 1;
             let sequence_number = position.sequence_number;
-            let next = match self.retry.after(failures, None, chance()) {
-                Next::GiveUp if began.elapsed() < self.insist => {
-                    let RetryPolicy { backoff: first, max_backoff: max, .. } = self.retry;
-                    Next::Again(Backoff { first, max }.pause(failures, chance()))
-                }
-                next => next,
-            };
-            match next {
+            let attempts = if began.elapsed() < self.insist { u32::MAX } else { self.retry.attempts };
+            match (RetryPolicy { attempts, ..self.retry }).after(failures, None, chance()) {
                 Next::Again(pause) => {
                     self.seat
                         .trouble(format!("checkpoint {sequence_number} not written (attempt {failures}): {detail}"));

@@ -158,7 +158,7 @@ impl Roster {
     /// How each ended. `stopped`: because it was told to.
     pub(crate) fn outcomes(self, status: &ProcessorStatus, stopped: bool) -> Vec<PartitionOutcome> {
         let outcomes = self.partitions.into_iter().map(|(partition, p)| {
-            let checkpoint = status.partition(&partition).checkpoint.get();
+            let checkpoint = status.partition(&partition).known_checkpoint().map(|position| position.sequence_number);
             let end = match p.stage {
                 Stage::Ended(end) => end,
                 Stage::Running(_) => PartitionEnd::Unfinished("it was still running".into()),

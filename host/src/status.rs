@@ -242,9 +242,7 @@ pub(crate) struct PartitionStatus {
     held: AtomicU64,
     attached: AtomicBool,
     pub(crate) commits: Counter,
-    pub(crate) checkpoint: Place,
-    /// The last checkpoint whole, as far as this process knows it.
-    known: Mutex<Option<Position>>,
+    checkpoint: Mutex<Option<Position>>,
     pub(crate) handed_over: Place,
     pub(crate) last_enqueued: Place,
 }
@@ -267,8 +265,7 @@ impl Default for PartitionStatus {
             held: AtomicU64::default(),
             attached: AtomicBool::default(),
             commits: Counter::default(),
-            checkpoint: Place::default(),
-            known: Mutex::default(),
+            checkpoint: Mutex::default(),
             handed_over: Place::default(),
             last_enqueued: Place::default(),
         }
@@ -298,13 +295,12 @@ impl PartitionStatus {
 
     /// A checkpoint was read or written.
     pub(crate) fn set_checkpoint(&self, position: &Position) {
-        self.checkpoint.set(position.sequence_number);
-        *lock(&self.known) = Some(position.clone());
+        *lock(&self.checkpoint) = Some(position.clone());
     }
 
     /// The last checkpoint that was read or written here. Somebody may have deleted it since.
     pub(crate) fn known_checkpoint(&self) -> Option<Position> {
-        lock(&self.known).clone()
+        lock(&self.checkpoint).clone()
     }
 
     pub(crate) fn set_held(&self, held: usize) {
@@ -328,7 +324,7 @@ impl PartitionStatus {
             missing: self.missing.get(),
             held: self.held.load(Relaxed),
             commits: self.commits.get(),
-            checkpoint: self.checkpoint.get(),
+            checkpoint: self.known_checkpoint().map(|position| position.sequence_number),
             handed_over: self.handed_over.get(),
             last_enqueued: self.last_enqueued.get(),
         }
