@@ -213,7 +213,7 @@ impl Dispatcher {
         let Answer { ack, outputs } = answer;
         let events = batch.events();
         let checked = ack::check(events, &ack).map_err(Refused::Invalid).and_then(|standing| {
-            let routes = self.resolver.resolve(events, standing, outputs, &ack.rejected)?;
+            let routes = self.resolver.resolve(events, standing, outputs, &ack.rejected, self.streak.failures() + 1)?;
             let settlement = self.tracker.apply(events, &ack).map_err(Refused::Invalid)?;
             Ok((routes, settlement))
         });

@@ -19,6 +19,11 @@ use crate::model::{Event, PartitionId, Position, Property, Scope, SequenceNumber
 pub trait Processor: Send + Sync + 'static {
     /// Makes a fresh instance and calls its `open`. Bounded in time and memory like every guest call.
     async fn open(&self, opening: Opening) -> Result<Box<dyn Instance>, Failure>;
+
+    /// Digest of the code, for logs and dead letters; `None` where there is no module.
+    fn digest(&self) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// A live guest of one partition. One call at a time. After [`Failure::Trap`] the instance is dead and must be replaced.

@@ -28,6 +28,7 @@ mod claim;
 pub mod cli;
 pub mod config;
 mod coordinator;
+pub mod dead_letter;
 mod dispatch;
 mod emit;
 pub mod error;

@@ -84,6 +84,17 @@ pub enum Value {
     Other(Bytes),
 }
 
+impl Value {
+    /// Bytes that count for a sink's limit.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) | Self::Other(bytes) => bytes.len(),
+            _ => 8,
+        }
+    }
+}
+
 /// One application property.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Property {

@@ -10,25 +10,10 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use crate::arena::Arena;
+use crate::dead_letter::{DeadLetterCause, Letters, Why};
 use crate::guest::{GuestOutput, Origin, Rejection};
-use crate::model::{Event, Output, PartitionId, Property, Scope, SequenceNumber, Value};
+use crate::model::{Event, Output, PartitionId, Scope, SequenceNumber};
 use crate::seams::Sink;
-
-/// Application property of a dead letter: why the guest rejected the event.
-pub const DEAD_LETTER_REASON_PROPERTY: &str = "weir-reason";
-/// Application property of a dead letter: the hub that the event was read from.
-pub const ORIGIN_EVENT_HUB_PROPERTY: &str = "weir-origin-event-hub";
-/// Application property of a dead letter: the partition that the event was read from.
-pub const ORIGIN_PARTITION_PROPERTY: &str = "weir-origin-partition";
-/// Application property of a dead letter: the event's sequence number.
-pub const ORIGIN_SEQUENCE_NUMBER_PROPERTY: &str = "weir-origin-sequence-number";
-/// Application property of a dead letter: when the service took the event in.
-pub const ORIGIN_ENQUEUED_TIME_PROPERTY: &str = "weir-origin-enqueued-time";
-/// Application property of a dead letter: the processor that rejected the event.
-pub const ORIGIN_PROCESSOR_PROPERTY: &str = "weir-origin-processor";
-
-/// What is kept of the reason of a rejection: enough for a sentence and a stack.
-const REASON_BYTES: usize = 16 * 1024;
 
 /// The output that a guest means when it names none.
 pub const DEFAULT_OUTPUT: &str = "default";
@@ -88,24 +73,25 @@ pub(crate) enum Refused {
 
 /// Resolves a partition's outputs.
 pub(crate) struct Resolver {
-    processor: String,
+    letters: Letters,
     event_hub: String,
     partition: PartitionId,
     sinks: Sinks,
 }
 
 impl Resolver {
-    pub(crate) fn new(processor: &str, scope: &Scope, partition: &PartitionId, sinks: Sinks) -> Self {
-        Self { processor: processor.into(), event_hub: scope.event_hub.clone(), partition: partition.clone(), sinks }
+    pub(crate) fn new(letters: Letters, scope: &Scope, partition: &PartitionId, sinks: Sinks) -> Self {
+        Self { letters, event_hub: scope.event_hub.clone(), partition: partition.clone(), sinks }
     }
 
-    /// Resolves what came of a batch, of which the first `standing` events stand.
+    /// Resolves what came of a batch, of which the first `standing` events stand. `attempts`: how often it was handed over.
     pub(crate) fn resolve(
         &self,
         batch: &[Event],
         standing: usize,
         outputs: Vec<GuestOutput>,
         rejected: &[Rejection],
+        attempts: u32,
     ) -> Result<Routes, Refused> {
         let mut routes = Routes::new();
         let expected = outputs.len();
@@ -154,7 +140,9 @@ impl Resolver {
             };
             if let Some(seen) = seen.get_mut(rejection.index as usize).filter(|seen| !**seen) {
                 *seen = true;
-                push(&mut routes, sink, self.dead_letter(sink, event, &rejection.reason), rejected.len());
+                let (cause, reason) = (DeadLetterCause::Rejected, &*rejection.reason);
+                let why = Why { cause, reason, attempts, stderr: "", backtrace: "" };
+                push(&mut routes, sink, self.letters.write(event, &why, self.limit(sink)), rejected.len());
             }
         }
         Ok(routes)
@@ -165,9 +153,12 @@ impl Resolver {
         routes.iter().filter(|(sink, _)| self.sinks.is_dead_letter(*sink)).map(|(_, outputs)| outputs.len()).sum()
     }
 
+    fn limit(&self, sink: usize) -> usize {
+        self.sinks.get(sink).map_or(usize::MAX, |(_, sink)| sink.max_output_bytes())
+    }
+
     fn check_size(&self, sink: usize, target: &str, output: &Output) -> Result<(), Refused> {
-        let limit = self.sinks.get(sink).map_or(usize::MAX, |(_, sink)| sink.max_output_bytes());
-        let size = size(output);
+        let (size, limit) = (size(output), self.limit(sink));
         if size > limit {
             return Err(Refused::Invalid(format!(
                 "output {} has {size} bytes of body, properties and ids; `{target}` takes {limit}",
@@ -176,38 +167,10 @@ impl Resolver {
         }
         Ok(())
     }
-
-    /// The rejected event as it came, with why and whence. The reason is cut to what is left of the sink's limit: the event matters
-    /// more.
-    fn dead_letter(&self, sink: usize, event: &Event, reason: &str) -> Output {
-        let mut properties = event.properties.clone();
-        let mut add = |key: &'static str, value| properties.push(Property { key: ByteString::from_static(key), value });
-        add(ORIGIN_EVENT_HUB_PROPERTY, Value::Text(self.event_hub.as_str().into()));
-        add(ORIGIN_PARTITION_PROPERTY, Value::Text(self.partition.as_str().into()));
-        add(ORIGIN_SEQUENCE_NUMBER_PROPERTY, Value::Integer(event.sequence_number));
-        add(ORIGIN_ENQUEUED_TIME_PROPERTY, Value::Timestamp(event.enqueued_time));
-        add(ORIGIN_PROCESSOR_PROPERTY, Value::Text(self.processor.as_str().into()));
-        let mut letter = Output {
-            id: Ids::new(&self.event_hub, &self.partition, 1)
-                .make([itoa::Buffer::new().format(event.sequence_number), "/rejected"]),
-            partition_key: event.partition_key.clone(),
-            content_type: event.content_type.clone(),
-            message_id: event.message_id.clone(),
-            correlation_id: event.correlation_id.clone(),
-            properties,
-            body: event.body.clone(),
-        };
-        let limit = self.sinks.get(sink).map_or(usize::MAX, |(_, sink)| sink.max_output_bytes());
-        let left = limit.saturating_sub(size(&letter) + DEAD_LETTER_REASON_PROPERTY.len());
-        let reason = reason.get(..reason.floor_char_boundary(left.min(REASON_BYTES))).unwrap_or_default();
-        let key = ByteString::from_static(DEAD_LETTER_REASON_PROPERTY);
-        letter.properties.push(Property { key, value: Value::Text(reason.into()) });
-        letter
-    }
 }
 
 /// Makes the ids of a batch, which share their memory as they share their beginning.
-struct Ids {
+pub(crate) struct Ids {
     arena: Arena,
     /// `hub/partition/`, and behind it whatever is being written.
     text: String,
@@ -215,7 +178,7 @@ struct Ids {
 }
 
 impl Ids {
-    fn new(event_hub: &str, partition: &PartitionId, count: usize) -> Self {
+    pub(crate) fn new(event_hub: &str, partition: &PartitionId, count: usize) -> Self {
         /// What follows on the prefix: mostly a sequence number and a count.
         const REST: usize = 24;
         let mut text = String::with_capacity(event_hub.len() + 64);
@@ -224,7 +187,7 @@ impl Ids {
         Self { arena: Arena::with_capacity((prefix + REST).saturating_mul(count)), text, prefix }
     }
 
-    fn make<const N: usize>(&mut self, rest: [&str; N]) -> ByteString {
+    pub(crate) fn make<const N: usize>(&mut self, rest: [&str; N]) -> ByteString {
         self.text.truncate(self.prefix);
         self.text.extend(rest);
         self.arena.text(&self.text)
@@ -260,15 +223,10 @@ pub(crate) fn bytes(routes: &Routes) -> usize {
 }
 
 /// Bytes that count for a sink's limit.
-fn size(output: &Output) -> usize {
-    let value = |value: &Value| match value {
-        Value::Text(t) => t.len(),
-        Value::Binary(b) | Value::Other(b) => b.len(),
-        _ => 8,
-    };
+pub(crate) fn size(output: &Output) -> usize {
     let texts = [&output.partition_key, &output.content_type, &output.message_id, &output.correlation_id];
     let texts = texts.into_iter().flatten().map(|text| text.len()).sum::<usize>();
-    let properties = output.properties.iter().map(|p| p.key.len() + value(&p.value)).sum::<usize>();
+    let properties = output.properties.iter().map(|p| p.key.len() + p.value.size()).sum::<usize>();
     output.body.len() + output.id.len() + texts + properties
 }
 
@@ -286,7 +244,9 @@ mod tests {
         let outputs = BTreeMap::from([("default".to_owned(), sink()), ("late".to_owned(), sink())]);
         let dead_letter = dead_letter.then(sink);
         let scope = Scope { namespace: "n".into(), event_hub: "hub".into(), consumer_group: "g".into() };
-        Resolver::new("delays", &scope, &PartitionId::from("3"), Sinks::new(&outputs, dead_letter.as_ref()))
+        let partition = PartitionId::from("3");
+        let letters = Letters::new(&scope, &partition, "delays", None);
+        Resolver::new(letters, &scope, &partition, Sinks::new(&outputs, dead_letter.as_ref()))
     }
 
     fn emitted(origin: Option<Origin>, target: Option<&str>) -> GuestOutput {
@@ -316,11 +276,12 @@ mod tests {
             emitted(Some(Origin::Key("12:00".into())), None),
             emitted(None, None),
         ];
-        let routes = resolver(true).resolve(&batch, 2, all.clone(), &[]).unwrap();
+        let routes = resolver(true).resolve(&batch, 2, all.clone(), &[], 1).unwrap();
         assert_eq!(ids(&routes), ["hub/3/10/0", "hub/3/10/1", "hub/3/key/12:00", "hub/3/11/1", "hub/3/11/0"]);
-        let partly = resolver(true).resolve(&batch, 1, all.clone(), &[]).unwrap();
+        let partly = resolver(true).resolve(&batch, 1, all.clone(), &[], 1).unwrap();
         assert_eq!(ids(&partly), ["hub/3/10/0", "hub/3/10/1", "hub/3/key/12:00", "hub/3/10/2"], "event 11 comes again");
-        let later = resolver(true).resolve(&batch[1..], 1, vec![emitted(Some(Origin::Event(0)), None)], &[]).unwrap();
+        let later =
+            resolver(true).resolve(&batch[1..], 1, vec![emitted(Some(Origin::Event(0)), None)], &[], 1).unwrap();
         assert_eq!(ids(&later), ["hub/3/11/0"], "the id doesn't depend on how the batch was cut");
     }
 
@@ -333,7 +294,7 @@ mod tests {
             (emitted(Some(Origin::Event(1)), None), "index 1"),
             (GuestOutput { body: Bytes::from(vec![0; (1 << 20) + 1]), ..emitted(None, None) }, "takes 1048576"),
         ] {
-            let Err(Refused::Invalid(text)) = resolver(true).resolve(&batch, 1, vec![output], &[]) else {
+            let Err(Refused::Invalid(text)) = resolver(true).resolve(&batch, 1, vec![output], &[], 1) else {
                 panic!("{why}")
             };
             assert!(text.contains(why), "{text}");
@@ -341,24 +302,13 @@ mod tests {
     }
 
     #[test]
-    fn dead_letters_carry_the_event_and_where_it_came_from() {
+    fn a_rejected_event_becomes_one_dead_letter() {
         let batch = [event(10, "first"), event(11, "second")];
         let twice =
             [Rejection { index: 1, reason: "not a flight".into() }, Rejection { index: 1, reason: "again".into() }];
-        let routes = resolver(true).resolve(&batch, 2, Vec::new(), &twice).unwrap();
+        let routes = resolver(true).resolve(&batch, 2, Vec::new(), &twice, 1).unwrap();
         assert_eq!(ids(&routes), ["hub/3/11/rejected"]);
-        let letter = &routes[0].1[0];
-        assert_eq!(letter.body, "second");
-        let text = |key: &str| letter.properties.iter().find(|p| p.key == key).unwrap().value.clone();
-        assert_eq!(text(DEAD_LETTER_REASON_PROPERTY), Value::Text("not a flight".into()));
-        assert_eq!(text(ORIGIN_SEQUENCE_NUMBER_PROPERTY), Value::Integer(11));
-        let long = [Rejection { index: 0, reason: "ä".repeat(1 << 20) }];
-        let routes = resolver(true).resolve(&batch, 2, Vec::new(), &long).unwrap();
-        assert!(size(&routes[0].1[0]) < REASON_BYTES + 1024, "a reason has its limit");
-        let large = [Event { body: Bytes::from(vec![0; (1 << 20) - 300]), ..event(10, "") }];
-        let routes = resolver(true).resolve(&large, 1, Vec::new(), &long).unwrap();
-        assert!(size(&routes[0].1[0]) <= 1 << 20, "and gives way to the event");
-        let refused = resolver(false).resolve(&batch, 2, Vec::new(), &twice).unwrap_err();
+        let refused = resolver(false).resolve(&batch, 2, Vec::new(), &twice, 1).unwrap_err();
         assert_eq!(refused, Refused::NoDeadLetter { sequence_number: 11, reason: "not a flight".into() });
     }
 }

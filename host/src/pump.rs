@@ -26,6 +26,7 @@ use tracing::Instrument as _;
 use crate::begin::{Beginning, Found};
 use crate::budget::Budget;
 use crate::checkpoint::Committer;
+use crate::dead_letter::Letters;
 use crate::dispatch::{Dispatcher, wait};
 use crate::emit::Emitter;
 use crate::error::{Cause, PartitionError};
@@ -238,7 +239,8 @@ impl Pump {
             checkpoint: checkpoint.clone(),
             config: Arc::clone(&options.config),
         };
-        let resolver = Resolver::new(name, scope, &seat.partition, sinks.clone());
+        let letters = Letters::new(scope, &seat.partition, name, context.processor.digest());
+        let resolver = Resolver::new(letters, scope, &seat.partition, sinks.clone());
         let source = Arc::clone(&context.source);
         // Only "latest" has no position, and that is a checkpoint by now.
         let start = course.start.position().unwrap_or(StartPosition::Earliest);

@@ -74,6 +74,11 @@ pub(crate) struct Streak {
 }
 
 impl Streak {
+    /// How many there are by now.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// A failure at a batch that begins with this event; how many that makes in a row.
     pub(crate) fn failed(&mut self, first: SequenceNumber) -> u32 {
         self.at = if self.failures == 0 { first } else { self.at.max(first) };

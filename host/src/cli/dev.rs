@@ -15,12 +15,12 @@ use super::signals::Signals;
 use super::wire::{self, Cache};
 use super::{outgoing, run, say, summary};
 use crate::azure::{Credential, Namespace, Timeouts};
+use crate::dead_letter::REASON_PROPERTY;
 use crate::host::{Host, ProcessorSpec};
 use crate::local::DirectoryStore;
 use crate::model::{Output, OwnerId, Scope, Value};
 use crate::ndjson;
 use crate::options::ProcessorOptions;
-use crate::outputs::DEAD_LETTER_REASON_PROPERTY;
 use crate::seams::{Sink, SinkError};
 use crate::wasm::{Limits, ModuleSource};
 
@@ -224,7 +224,7 @@ struct Rejected;
 impl Sink for Rejected {
     async fn publish(&self, outputs: &[Output]) -> Result<(), SinkError> {
         for output in outputs {
-            let reason = output.properties.iter().find(|property| property.key == DEAD_LETTER_REASON_PROPERTY);
+            let reason = output.properties.iter().find(|property| property.key == REASON_PROPERTY);
             let reason = match reason.map(|property| &property.value) {
                 Some(Value::Text(text)) => text.to_string(),
                 _ => "no reason".into(),

@@ -1,8 +1,8 @@
 //! What answers come to: order, retries, redelivery, holding, rejecting.
 
 use super::*;
+use crate::dead_letter::REASON_PROPERTY;
 use crate::guest::{OpenReason, Redelivery, Rejection};
-use crate::outputs::DEAD_LETTER_REASON_PROPERTY;
 
 #[tokio::test(start_paused = true)]
 async fn events_flow_in_order_and_the_checkpoint_follows() {
@@ -201,7 +201,7 @@ async fn rejected_events_are_dead_lettered_before_the_checkpoint_passes() {
     until("the checkpoint follows", || world.store.checkpoint("0") == Some(9)).await;
     let letters = world.dead.accepted();
     assert_eq!(letters.len(), 1);
-    assert!(letters[0].properties.iter().any(|p| p.key == DEAD_LETTER_REASON_PROPERTY));
+    assert!(letters[0].properties.iter().any(|p| p.key == REASON_PROPERTY));
     assert_eq!(host.partition(0).dead_lettered, 1);
     assert!(host.stop().await.is_success());
 }

@@ -70,6 +70,10 @@ impl Processor for ComponentProcessor {
         answer(opened).await??;
         Ok(Box::new(Handle { calls, _task: task }))
     }
+
+    fn digest(&self) -> Option<Arc<str>> {
+        Some(self.module.digest().into())
+    }
 }
 
 /// Ends the task with its owner.
