@@ -7,6 +7,7 @@
 //! - `through` may name an event of an earlier batch, or a number between two events. Below the watermark it says
 //!   nothing new. Beyond what was handed over, or at or after the first event that comes again, it breaks the contract.
 //! - A rejected event is finished by itself. Above a watermark that is held it waits until the prefix reaches it.
+//! - An event that the guest failed at and that is given up counts like a rejected one.
 //! - With a redelivery, events from its index on were never delivered: they can't be rejected, and count again when
 //!   they come.
 //!
@@ -16,7 +17,7 @@ use std::collections::VecDeque;
 
 use bytestring::ByteString;
 
-use crate::guest::{Ack, Progress};
+use crate::guest::{Ack, Progress, Rejection};
 use crate::model::{Event, Position, SequenceNumber};
 
 /// The tracker of one partition, for as long as its guest's memory is continuous.
@@ -30,7 +31,41 @@ pub(crate) struct Tracker {
 #[derive(Debug)]
 struct Open {
     position: Position,
-    finished: bool,
+    /// How it ended by itself; `None`: not yet.
+    ended: Option<Fate>,
+}
+
+/// How an event ends that the guest did not finish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Rejected,
+    SetAside,
+}
+
+/// Events that the watermark has passed, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fates {
+    /// The guest finished them.
+    pub(crate) acknowledged: u64,
+    /// The guest rejected them.
+    pub(crate) rejected: u64,
+    /// The guest failed at them, and they were given up.
+    pub(crate) set_aside: u64,
+}
+
+impl Fates {
+    /// All of them.
+    pub(crate) fn all(self) -> u64 {
+        self.acknowledged + self.rejected + self.set_aside
+    }
+
+    fn count(&mut self, ended: Option<Fate>) {
+        *match ended {
+            None => &mut self.acknowledged,
+            Some(Fate::Rejected) => &mut self.rejected,
+            Some(Fate::SetAside) => &mut self.set_aside,
+        } += 1;
+    }
 }
 
 /// What an answer came to.
@@ -39,7 +74,7 @@ pub(crate) struct Settlement {
     /// The watermark, if it moved.
     pub(crate) watermark: Option<Position>,
     /// Events that it newly covers.
-    pub(crate) covered: u64,
+    pub(crate) covered: Fates,
     /// Events of the batch that stand: all, or those before the redelivery.
     pub(crate) standing: usize,
 }
@@ -66,7 +101,7 @@ impl Tracker {
         let stands = batch.get(..standing).unwrap_or_default();
         let before = self.watermark.as_ref().map(|w| w.sequence_number);
         let covered = match ack.progress {
-            Progress::All => self.finish_all(stands),
+            Progress::All => self.finish_all(stands, ack),
             Progress::Hold => self.finish_through(stands, ack, None),
             Progress::Through(last) => self.finish_through(stands, ack, Some(last)),
         };
@@ -74,34 +109,67 @@ impl Tracker {
         Ok(Settlement { watermark: moved.cloned(), covered, standing })
     }
 
-    fn finish_all(&mut self, stands: &[Event]) -> u64 {
-        let covered = self.open.len() + stands.len();
-        let last = stands.last().map(detached).or_else(|| self.open.pop_back().map(|open| open.position));
-        self.open.clear();
+    /// The next event is given up: it is finished by itself, and waits for what is held before it.
+    pub(crate) fn set_aside(&mut self, event: &Event) -> Settlement {
+        let before = self.watermark.as_ref().map(|w| w.sequence_number);
+        self.open.push_back(Open { position: detached(event), ended: Some(Fate::SetAside) });
+        let covered = self.advance(None);
+        let moved = self.watermark.as_ref().filter(|w| Some(w.sequence_number) != before);
+        Settlement { watermark: moved.cloned(), covered, standing: 1 }
+    }
+
+    fn finish_all(&mut self, stands: &[Event], ack: &Ack) -> Fates {
+        let mut covered = Fates::default();
+        let last = stands.last().map(detached).or_else(|| self.open.back().map(|open| open.position.clone()));
+        for open in self.open.drain(..) {
+            covered.count(open.ended);
+        }
+        let rejected = distinct(&ack.rejected, stands.len());
+        covered.rejected += rejected;
+        covered.acknowledged += stands.len() as u64 - rejected;
         if last.is_some() {
             self.watermark = last;
         }
-        covered as u64
+        covered
     }
 
-    fn finish_through(&mut self, stands: &[Event], ack: &Ack, through: Option<SequenceNumber>) -> u64 {
+    fn finish_through(&mut self, stands: &[Event], ack: &Ack, through: Option<SequenceNumber>) -> Fates {
         let known = self.open.len();
-        self.open.extend(stands.iter().map(|event| Open { position: detached(event), finished: false }));
+        self.open.extend(stands.iter().map(|event| Open { position: detached(event), ended: None }));
         for rejection in &ack.rejected {
             if let Some(open) = self.open.get_mut(known + rejection.index as usize) {
-                open.finished = true;
+                open.ended = Some(Fate::Rejected);
             }
         }
-        let mut covered = 0;
+        self.advance(through)
+    }
+
+    /// Moves the watermark over what has ended, and over everything up to `through`.
+    fn advance(&mut self, through: Option<SequenceNumber>) -> Fates {
+        let mut covered = Fates::default();
         while let Some(open) = self.open.front() {
-            if !open.finished && through.is_none_or(|last| open.position.sequence_number > last) {
+            if open.ended.is_none() && through.is_none_or(|last| open.position.sequence_number > last) {
                 break;
             }
+            covered.count(open.ended);
             self.watermark = self.open.pop_front().map(|open| open.position);
-            covered += 1;
         }
         covered
     }
+}
+
+/// Events that are rejected, each once, whatever the guest says twice.
+fn distinct(rejected: &[Rejection], events: usize) -> u64 {
+    if rejected.is_empty() {
+        return 0;
+    }
+    let mut seen = vec![false; events];
+    for rejection in rejected {
+        if let Some(seen) = seen.get_mut(rejection.index as usize) {
+            *seen = true;
+        }
+    }
+    seen.into_iter().filter(|seen| *seen).count() as u64
 }
 
 /// The position of an event that stays behind: its offset in a buffer of its own, so that holding it doesn't hold the

@@ -1,33 +1,42 @@
 //! Hands batches to the guest, one at a time and in order, and decides what its answers and failures mean.
 //!
 //! - `retry`: the same batch again, to the same instance, after a pause.
-//! - A broken guest (trap, deadline, memory, exit, an answer that breaks the contract): a fresh instance, and the same
-//!   batch again. When the broken one held events back in memory, that memory is gone: the partition rewinds to the
-//!   watermark and those events come again.
+//! - A broken guest (trap, deadline, memory, exit, an answer that breaks the contract): a fresh instance, and less of the batch, until the
+//!   one event is found at which it breaks (`isolate.rs`). When the broken one held events back in memory, that memory is gone: the
+//!   partition rewinds to the watermark and those events come again.
 //! - `redeliver`: what stands is settled, the rest comes again before anything newer.
-//! - `fatal`, or the last attempt failed: the partition stops. What was settled before is still emitted and committed.
+//! - An event that was handed over as often as it may, the last time alone, is *set aside*. It is given up (dead-lettered or dropped, as
+//!   the policy says) as soon as a later event has worked, or nothing later is in hand; `breaker.rs` tells when it is the guest instead.
+//!   It is settled before any later event, so order and checkpoints are as if it had been rejected.
+//! - `fatal`: the partition stops. What was settled before is still emitted and committed.
 //!
-//! Attempts are counted until an answer gets past the event that failed; a redelivery at index 0 is no progress and
-//! counts as one.
+//! A redelivery at index 0 is no progress and counts as a failed attempt.
+
+mod aside;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::ack::{self, Tracker};
+use crate::ack::{self, Fates, Tracker};
+use crate::breaker::Breaker;
 use crate::budget::Charge;
+use crate::dead_letter::DeadLetterCause;
 use crate::emit::Settled;
 use crate::error::{Cause, Range, Told};
 use crate::guest::{
     Answer, Batch, CloseReason, Failure, Instance, OpenReason, Opening, Processor, TrapCause, TrapReport,
 };
 use crate::history;
-use crate::model::{Event, Position};
+use crate::isolate::{Found, Isolation};
+use crate::model::{Event, Position, SequenceNumber};
+use crate::options::{Delivery, OnPoison, ProcessorOptions};
 use crate::outputs::{Refused, Resolver, Routes};
 use crate::pump::{Halt, Seat};
 use crate::retry::{Next, RetryPolicy, Streak, chance};
+use aside::Suspect;
 
 /// How long a guest may take to say good-bye.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -45,6 +54,9 @@ pub(crate) struct Dispatcher {
     processor: Arc<dyn Processor>,
     resolver: Resolver,
     retry: RetryPolicy,
+    delivery: Delivery,
+    /// Whether the run has an end: then a broken guest is its end, too.
+    has_end: bool,
     /// Events that the guest may hold.
     held_limit: usize,
     opening: Opening,
@@ -52,16 +64,30 @@ pub(crate) struct Dispatcher {
     /// Taken out during a call, so that a call that is cancelled takes its instance along.
     instance: Option<Box<dyn Instance>>,
     streak: Streak,
+    isolation: Isolation,
+    breaker: Breaker,
+    /// Events that were set aside, in order; all of them lie directly before what is handed over next.
+    suspects: Vec<Suspect>,
+    /// Events that were given up above the watermark.
+    given_up: Vec<Suspect>,
+    /// The last event that was ever set aside.
+    failed_at: SequenceNumber,
+    /// How long to wait before the next call.
+    rest: Duration,
 }
 
 /// What follows from an answer or a failure.
 enum Step {
     /// Settled in full.
     Done(Settled),
-    /// Settled up to here; the rest comes again after a pause.
-    Partly(Option<Settled>, Batch, Duration),
-    /// Nothing settled; the same batch again after a pause.
+    /// So many events are settled; the rest comes again after a pause.
+    Partly(Option<Settled>, usize, Duration),
+    /// Nothing settled; the same events again (or fewer of them) after a pause.
     Again(Duration),
+    /// The event in hand was set aside.
+    Aside,
+    /// The guest counts as broken: everything that was set aside comes again after a rest.
+    Broken,
 }
 
 impl Dispatcher {
@@ -69,7 +95,8 @@ impl Dispatcher {
         seat: Arc<Seat>,
         processor: Arc<dyn Processor>,
         resolver: Resolver,
-        (retry, held_limit): (RetryPolicy, usize),
+        options: &ProcessorOptions,
+        has_end: bool,
         opening: Opening,
     ) -> Self {
         let tracker = Tracker::new(opening.checkpoint.clone());
@@ -78,12 +105,20 @@ impl Dispatcher {
             seat,
             processor,
             resolver,
-            retry,
-            held_limit,
+            retry: options.retry,
+            delivery: options.delivery,
+            has_end,
+            held_limit: options.held_events,
             opening,
             tracker,
             instance: None,
             streak: Streak::default(),
+            isolation: Isolation::default(),
+            breaker: Breaker::new(options.delivery.breaker),
+            suspects: Vec::new(),
+            given_up: Vec::new(),
+            failed_at: SequenceNumber::MIN,
+            rest: Duration::ZERO,
         }
     }
 
@@ -144,46 +179,54 @@ impl Dispatcher {
     ) -> Result<bool, Halt> {
         let mut charge = Some(charge);
         loop {
-            if !self.open(drain).await? {
+            batch = self.without_suspects(batch);
+            if batch.events().is_empty() {
+                let Some(mut done) = self.nothing_later()? else { return Ok(true) };
+                done.take_charge(charge.take());
+                return Ok(settled.send(done).await.is_ok());
+            }
+            if !wait(std::mem::take(&mut self.rest), drain).await || !self.open(drain).await? {
                 return Ok(false);
             }
+            let piece = batch.head(self.next(batch.events()));
+            let is_last = piece.events().len() == batch.events().len();
             let Some(mut instance) = self.instance.take() else { return Ok(false) };
-            let result = instance.process(batch.clone()).await;
+            let result = instance.process(piece.clone()).await;
             if !matches!(result, Err(Failure::Trap(_))) {
                 self.instance = Some(instance);
             }
             let step = match result {
-                Ok(answer) => self.answered(&batch, answer)?,
-                Err(failure) => self.failed(&batch, failure)?,
+                Ok(answer) => self.answered(&piece, answer)?,
+                Err(failure) => self.failed(&piece, failure)?,
             };
-            let pause = match step {
-                Step::Done(mut done) => {
-                    // What the guest made of the events is held until it is accepted, like the events.
-                    let outputs = charge.as_ref().map(|charge| charge.more(done.bytes));
-                    done.charge = charge.take();
-                    if let (Some(all), Some(outputs)) = (&mut done.charge, outputs) {
-                        all.absorb(outputs);
-                    }
+            let (part, standing) = match step {
+                Step::Done(mut done) if is_last => {
+                    done.take_charge(charge.take());
                     // An error: emit has ended, which `run` notices.
                     return Ok(settled.send(done).await.is_ok());
                 }
-                Step::Partly(part, rest, pause) => {
-                    if let Some(mut part) = part
-                        && {
-                            part.charge = charge.as_ref().map(|charge| charge.more(part.bytes));
-                            settled.send(part).await.is_err()
-                        }
-                    {
-                        return Ok(false);
-                    }
-                    batch = rest;
-                    pause
+                Step::Done(done) => (Some(done), piece.events().len()),
+                Step::Partly(part, standing, pause) => {
+                    self.rest = pause;
+                    (part, standing)
                 }
-                Step::Again(pause) => pause,
+                Step::Again(pause) => {
+                    self.rest = pause;
+                    continue;
+                }
+                Step::Aside => continue,
+                Step::Broken => {
+                    batch = self.with_suspects(&batch);
+                    continue;
+                }
             };
-            if !wait(pause, drain).await {
-                return Ok(false);
+            if let Some(mut part) = part {
+                part.charge = charge.as_ref().map(|charge| charge.more(part.bytes));
+                if settled.send(part).await.is_err() {
+                    return Ok(false);
+                }
             }
+            batch = batch.tail(standing);
         }
     }
 
@@ -212,12 +255,12 @@ impl Dispatcher {
     fn answered(&mut self, batch: &Batch, answer: Answer) -> Result<Step, Halt> {
         let Answer { ack, outputs } = answer;
         let events = batch.events();
+        let attempts = self.isolation.failures().max(self.streak.failures()).saturating_add(1);
         let checked = ack::check(events, &ack).map_err(Refused::Invalid).and_then(|standing| {
-            let routes = self.resolver.resolve(events, standing, outputs, &ack.rejected, self.streak.failures() + 1)?;
-            let settlement = self.tracker.apply(events, &ack).map_err(Refused::Invalid)?;
-            Ok((routes, settlement))
+            let routes = self.resolver.resolve(events, standing, outputs, &ack.rejected, attempts)?;
+            Ok((routes, standing))
         });
-        let (routes, settlement) = match checked {
+        let (routes, standing) = match checked {
             Ok(checked) => checked,
             Err(Refused::Invalid(message)) => {
                 self.instance = None;
@@ -229,62 +272,172 @@ impl Dispatcher {
                 return Err(Halt::Failed(Cause::NoDeadLetter { sequence_number, reason }));
             }
         };
+        // The guest works: what failed before these events did so by itself, and is settled before them.
+        let is_later = events.first().is_some_and(|first| first.sequence_number > self.failed_at);
+        let before = if standing > 0 && is_later { self.give_up()? } else { None };
+        let settlement = self.tracker.apply(events, &ack).map_err(Cause::Defect).map_err(Halt::Failed)?;
         let stands = events.get(..settlement.standing).unwrap_or_default();
-        let status = &self.seat.status;
-        status.acknowledged.add(settlement.covered);
-        status.rejected.add(self.resolver.dead_letters(&routes) as u64);
+        self.count_fates(settlement.covered);
         let held = self.tracker.held();
-        status.set_held(held);
+        self.seat.status.set_held(held);
         if held > self.held_limit {
             return Err(Halt::Failed(Cause::Held { range: range(events), held, limit: self.held_limit }));
         }
         history::acknowledged(range(stands));
         if let Some(last) = stands.last() {
-            status.handed_over.set(last.sequence_number);
-            if self.streak.passed(last.sequence_number) {
-                status.recovered();
-            }
+            self.worked(last);
         }
-        let settled = settle(stands, routes, settlement.watermark, settlement.covered);
+        let mut settled = settle(stands, routes, settlement.watermark, settlement.covered.all());
+        if let Some(mut first) = before {
+            if let Some(settled) = settled {
+                first.merge(settled);
+            }
+            settled = Some(first);
+        }
         let Some(again) = ack.redeliver else {
             return Ok(Step::Done(settled.unwrap_or_else(|| nothing(range(events)))));
         };
         let rest = batch.tail(settlement.standing);
-        status.redelivered.add(rest.events().len() as u64);
-        let failures = if settlement.standing == 0 { self.streak.failed(first(&rest)) } else { 1 };
+        let Some(first) = rest.events().first() else {
+            return Ok(Step::Partly(settled, settlement.standing, Duration::ZERO));
+        };
+        self.seat.status.redelivered.add(rest.events().len() as u64);
+        let failures = if settlement.standing == 0 { self.streak.failed(first.sequence_number) } else { 1 };
         let pause = match self.retry.after(failures, again.after, chance()) {
-            Next::Again(pause) => pause,
+            Next::Again(pause) if settlement.standing > 0 || !self.has_expired(first) => pause,
             // Progress was made, so this is no failure even where a single attempt is allowed.
-            Next::GiveUp if settlement.standing > 0 => again.after.unwrap_or(self.retry.backoff),
-            Next::GiveUp => {
-                let (range, reason) = (range(rest.events()), again.reason);
-                return Err(Halt::Failed(Cause::Redelivery { range, attempts: failures, reason }));
+            _ if settlement.standing > 0 => again.after.unwrap_or(self.retry.backoff),
+            _ => {
+                // The guest says itself at which event it can't go on.
+                let failure = Failure::Retry { after: again.after, reason: again.reason };
+                let step = self.set_aside(first, failures, failure)?;
+                return Ok(match settled {
+                    // Keyed outputs stand, and so does what was held before this batch.
+                    Some(settled) if matches!(step, Step::Aside) => Step::Partly(Some(settled), 0, Duration::ZERO),
+                    _ => step,
+                });
             }
         };
         if settlement.standing == 0 {
             self.seat.trouble(format!("the guest asked for {} again: {}", range(rest.events()), again.reason));
         }
-        Ok(Step::Partly(settled, rest, pause))
+        Ok(Step::Partly(settled, settlement.standing, pause))
     }
 
-    fn failed(&mut self, batch: &Batch, failure: Failure) -> Result<Step, Halt> {
-        let broken = matches!(failure, Failure::Trap(_));
-        let pause = self.count_from(first(batch), range(batch.events()), failure)?;
-        self.seat.status.retries.add(1);
-        if broken && self.tracker.held() > 0 {
-            return Err(Halt::Rewind(pause));
+    /// An event was finished, or held by a guest that is alive.
+    fn worked(&mut self, last: &Event) {
+        let status = &self.seat.status;
+        status.handed_over.set(last.sequence_number);
+        let searched = self.isolation.is_on();
+        self.isolation.passed(last.sequence_number);
+        // What comes again after a rewind proves nothing of what comes behind it.
+        let closed = last.sequence_number > self.failed_at && self.breaker.worked();
+        let recovered = self.streak.passed(last.sequence_number) || closed;
+        if recovered || searched && !self.isolation.is_on() {
+            status.recovered();
         }
-        Ok(Step::Again(pause))
     }
 
+    /// A call failed. What is next: a pause, a smaller piece, or the event that it was.
+    fn failed(&mut self, piece: &Batch, failure: Failure) -> Result<Step, Halt> {
+        let events = piece.events();
+        let Some(first) = events.first() else { return Ok(Step::Again(Duration::ZERO)) };
+        let (asked, broken) = match &failure {
+            Failure::Retry { after, .. } => (*after, false),
+            Failure::Fatal(_) => {
+                let (range, attempts) = (range(events), self.streak.failures() + 1);
+                return Err(Halt::Failed(Cause::Guest { range, attempts, failure }));
+            }
+            Failure::Trap(_) => {
+                self.seat.status.traps.add(1);
+                self.opening.reason = OpenReason::AfterTrap;
+                (None, true)
+            }
+        };
+        self.seat.status.retries.add(1);
+        let (tries, expired) = (self.retry.attempts.max(1), self.has_expired(first));
+        // A guest that asks for the whole batch again gets it as often as it may.
+        if !broken && !self.isolation.is_on() && !expired {
+            let attempts = self.streak.failed(first.sequence_number);
+            if let Next::Again(pause) = self.retry.after(attempts, asked, chance()) {
+                self.seat.trouble(format!(
+                    "attempt {attempts} of {tries} at {} failed: {}",
+                    range(events),
+                    Told(&failure)
+                ));
+                return Ok(Step::Again(pause));
+            }
+        }
+        let before = self.streak.failures().saturating_sub(u32::from(!broken));
+        let pause = match self.isolation.failed(events, before) {
+            Found::Alone(attempts) if attempts >= tries || expired => {
+                let step = self.set_aside(first, attempts, failure)?;
+                return self.unless_held(broken, step, Duration::ZERO);
+            }
+            Found::Alone(attempts) => {
+                self.seat.trouble(format!(
+                    "attempt {attempts} of {tries} at {} failed: {}",
+                    range(events),
+                    Told(&failure)
+                ));
+                match self.retry.after(attempts, asked, chance()) {
+                    Next::Again(pause) => pause,
+                    Next::GiveUp => Duration::ZERO,
+                }
+            }
+            Found::Narrowed => {
+                let next = self.isolation.cut(events);
+                let what = format!(
+                    "{} failed, looking for the event in smaller pieces (of {next} now): {}",
+                    range(events),
+                    Told(&failure)
+                );
+                self.seat.trouble(what);
+                asked.unwrap_or_default()
+            }
+        };
+        self.unless_held(broken, Step::Again(pause), pause)
+    }
+
+    /// A guest that broke takes along what it held: that comes again first.
+    fn unless_held(&mut self, broken: bool, step: Step, pause: Duration) -> Result<Step, Halt> {
+        if !broken || self.tracker.held() == 0 {
+            return Ok(step);
+        }
+        if matches!(step, Step::Broken) {
+            self.suspects.retain(Suspect::is_told);
+        }
+        Err(Halt::Rewind(pause))
+    }
+
+    /// How many of these events to hand over next.
+    fn next(&self, events: &[Event]) -> usize {
+        let suspect = |event: &Event| self.is_suspect(event);
+        let before = if self.suspects.is_empty() { None } else { events.iter().position(suspect) };
+        self.isolation.cut(events).min(before.unwrap_or(events.len()))
+    }
+
+    fn has_expired(&self, event: &Event) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let age = u64::try_from(event.enqueued_time).map_or(now, |t| now.saturating_sub(Duration::from_millis(t)));
+        self.delivery.max_age.is_some_and(|most| age > most)
+    }
+
+    fn count_fates(&self, fates: Fates) {
+        let status = &self.seat.status;
+        status.acknowledged.add(fates.acknowledged);
+        status.rejected.add(fates.rejected);
+        match self.delivery.on_poison {
+            OnPoison::Drop => status.dropped.add(fates.set_aside),
+            OnPoison::DeadLetter | OnPoison::Stop => status.poisoned.add(fates.set_aside),
+        }
+        status.finish(fates.all());
+    }
+
+    /// Counts a failure to open; the pause before the next attempt.
     fn count(&mut self, range: Range, failure: Failure) -> Result<Duration, Halt> {
         let next = self.tracker.watermark().map_or(i64::MIN, |w| w.sequence_number.saturating_add(1));
-        self.count_from(next, range, failure)
-    }
-
-    /// Counts a failure at `first`; the pause before the next attempt.
-    fn count_from(&mut self, first: i64, range: Range, failure: Failure) -> Result<Duration, Halt> {
-        let attempts = self.streak.failed(first);
+        let attempts = self.streak.failed(next);
         let after = match &failure {
             Failure::Retry { after, .. } => *after,
             Failure::Fatal(_) => return Err(Halt::Failed(Cause::Guest { range, attempts, failure })),
@@ -306,6 +459,7 @@ impl Dispatcher {
 
     /// Forgets what the guest held in memory: everything above the watermark comes again, to a fresh instance.
     pub(crate) fn rewind(&mut self) {
+        self.set_aside_again();
         self.tracker = Tracker::new(self.tracker.watermark().cloned());
         self.seat.status.set_held(0);
         self.instance = None;
@@ -348,8 +502,4 @@ fn range(events: &[Event]) -> Range {
         (Some(first), Some(last)) => Range::Events(first.sequence_number, last.sequence_number),
         _ => Range::Opening,
     }
-}
-
-fn first(batch: &Batch) -> i64 {
-    batch.events().first().map_or(i64::MIN, |e| e.sequence_number)
 }

@@ -154,8 +154,17 @@ impl Emitter<'_> {
 }
 
 impl Settled {
+    /// What the guest made of the events is held until it is accepted, like the events.
+    pub(crate) fn take_charge(&mut self, events: Option<Charge>) {
+        let outputs = events.as_ref().map(|charge| charge.more(self.bytes));
+        self.charge = events;
+        if let (Some(all), Some(outputs)) = (&mut self.charge, outputs) {
+            all.absorb(outputs);
+        }
+    }
+
     /// Adds the batch that was settled next.
-    fn merge(&mut self, next: Self) {
+    pub(crate) fn merge(&mut self, next: Self) {
         for (sink, outputs) in next.routes {
             match self.routes.iter_mut().find(|(s, _)| *s == sink) {
                 Some((_, all)) => all.extend(outputs),

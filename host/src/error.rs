@@ -23,8 +23,8 @@ pub struct PartitionError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The guest failed at a batch as often as it may, or asked for a person.
-    #[error("stopped at {range} after {attempts} attempt(s): {}", Told(.failure))]
+    /// The guest failed at an event as often as it may, or asked for a person.
+    #[error("stopped at {range} after {attempts} attempt(s); `dead-letter` and `on-poison` say what becomes of such events: {}", Told(.failure))]
     Guest {
         /// The events in hand.
         range: Range,
@@ -33,15 +33,19 @@ pub enum Cause {
         /// How the last attempt ended.
         failure: Failure,
     },
-    /// The guest asked for the same events again and again.
-    #[error("stopped at {range}: the guest asked {attempts} times in a row for its redelivery, last because: {reason}")]
-    Redelivery {
-        /// The events in hand.
+    /// The guest failed at everything, in a run that has an end. (A service rests, and tries again.)
+    #[error(
+        "the guest fails at everything: {failed} events in a row ({range}), and none between them worked, so none was given up; mend the \
+         module or what it needs: {}",
+        Told(.failure)
+    )]
+    Broken {
+        /// From the first event that was not given up to the last that was tried.
         range: Range,
-        /// How often.
-        attempts: u32,
-        /// The guest's last reason.
-        reason: String,
+        /// How many failed in a row.
+        failed: u32,
+        /// How the last one failed.
+        failure: Failure,
     },
     /// The guest rejected an event and there is no place for it.
     #[error(

@@ -41,22 +41,30 @@ pub trait Instance: Send + 'static {
 pub struct Batch {
     events: Arc<Vec<Event>>,
     from: usize,
+    to: usize,
 }
 
 impl Batch {
     /// Wraps a run of events.
     pub fn new(events: Vec<Event>) -> Self {
-        Self { events: Arc::new(events), from: 0 }
+        Self { from: 0, to: events.len(), events: Arc::new(events) }
     }
 
     /// The events.
     pub fn events(&self) -> &[Event] {
-        self.events.get(self.from..).unwrap_or_default()
+        self.events.get(self.from..self.to).unwrap_or_default()
     }
 
     /// The events from `index` on (empty beyond the end).
     pub fn tail(&self, index: usize) -> Self {
-        Self { events: Arc::clone(&self.events), from: (self.from + index).min(self.events.len()) }
+        let from = self.from.saturating_add(index).min(self.to);
+        Self { events: Arc::clone(&self.events), from, to: self.to }
+    }
+
+    /// The first `len` events (all, if there are fewer).
+    pub fn head(&self, len: usize) -> Self {
+        let to = self.from.saturating_add(len).min(self.to);
+        Self { events: Arc::clone(&self.events), from: self.from, to }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::BatchLimits;
+pub use crate::breaker::BreakerPolicy;
 use crate::checkpoint::Cadence;
 use crate::model::{PartitionId, SequenceNumber, StartPosition, Timestamp};
 use crate::retry::{Backoff, RetryPolicy};
@@ -30,8 +31,10 @@ pub struct ProcessorOptions {
     pub batch: BatchLimits,
     /// When a checkpoint is written.
     pub checkpoint: Cadence,
-    /// How often a batch is handed over (the first time included) before its partition stops.
+    /// How often an event is handed over (the first time included), and the pauses between.
     pub retry: RetryPolicy,
+    /// What becomes of an event that was handed over as often as it may.
+    pub delivery: Delivery,
     /// How often a sink is tried with the same outputs before the partition stops.
     pub sink_retry: RetryPolicy,
     /// How long one publish may take. A sink that never answers counts as failed after this.
@@ -65,6 +68,7 @@ impl Default for ProcessorOptions {
             batch: BatchLimits::default(),
             checkpoint: Cadence::default(),
             retry: RetryPolicy::default(),
+            delivery: Delivery::default(),
             sink_retry: RetryPolicy { attempts: 10, ..RetryPolicy::default() },
             sink_timeout: Duration::from_secs(60),
             store_retry: RetryPolicy { attempts: 10, ..RetryPolicy::default() },
@@ -75,6 +79,29 @@ impl Default for ProcessorOptions {
             partition_refresh: Duration::from_secs(300),
         }
     }
+}
+
+/// What becomes of events that a guest can't process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// What to do with the one event that it is.
+    pub on_poison: OnPoison,
+    /// Age, since the service took it in, beyond which an event that fails is not tried again; `None`: no limit.
+    pub max_age: Option<Duration>,
+    /// When it is the guest that counts as broken.
+    pub breaker: BreakerPolicy,
+}
+
+/// What to do with an event that was handed over as often as it may, the last time alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnPoison {
+    /// To the dead letters; where there is no place for them, the partition stops.
+    #[default]
+    DeadLetter,
+    /// Stop the partition until a person acts.
+    Stop,
+    /// Go on without it: said as an error, and counted.
+    Drop,
 }
 
 /// Where a partition without a checkpoint begins.

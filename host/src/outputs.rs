@@ -148,9 +148,15 @@ impl Resolver {
         Ok(routes)
     }
 
-    /// How many of these are dead letters.
-    pub(crate) fn dead_letters(&self, routes: &Routes) -> usize {
-        routes.iter().filter(|(sink, _)| self.sinks.is_dead_letter(*sink)).map(|(_, outputs)| outputs.len()).sum()
+    /// Whether there is a place for dead letters.
+    pub(crate) fn has_dead_letter(&self) -> bool {
+        self.sinks.dead_letter.is_some()
+    }
+
+    /// An event as a dead letter; `None`: there is no place for it.
+    pub(crate) fn dead_letter(&self, event: &Event, why: &Why<'_>) -> Option<Routes> {
+        let sink = self.sinks.dead_letter?;
+        Some(vec![(sink, vec![self.letters.write(event, why, self.limit(sink))])])
     }
 
     fn limit(&self, sink: usize) -> usize {

@@ -153,7 +153,9 @@ async fn live(context: &Context, assignment: Assignment, drain: &CancellationTok
         Ok(None) => return End::Drained,
         Err(halt) => return halt.into(),
     };
+    let in_hand = InHand(Arc::clone(&pump.seat.status));
     let end = pump.run(context, drain).await;
+    drop(in_hand);
     let reason = match end {
         End::Lost(_) => CloseReason::LostOwnership,
         End::Drained => CloseReason::Shutdown,
@@ -203,6 +205,15 @@ impl From<Halt> for End {
             Halt::Lost(why) => Self::Lost(why),
             Halt::Rewind(_) => Self::Lost("the partition has to be read again".into()),
         }
+    }
+}
+
+/// However a pump ends, be it in mid-air: what it had in hand and did not finish is read again.
+struct InHand(Arc<PartitionStatus>);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.give_back();
     }
 }
 
@@ -262,7 +273,8 @@ impl Pump {
                 seat.clone(),
                 context.processor.clone(),
                 resolver,
-                (options.retry, options.held_events),
+                options,
+                course.target.is_some(),
                 opening,
             ),
             committer: committer.insisting(expiry.unwrap_or_default()),
@@ -278,6 +290,7 @@ impl Pump {
                 Ok(()) => return End::CaughtUp { held: self.dispatcher.held() },
                 Err(Halt::Rewind(pause)) => {
                     self.dispatcher.rewind();
+                    self.seat.status.give_back();
                     self.poller.rewind(self.dispatcher.watermark()).await;
                     if !wait(pause, drain).await {
                         return End::Drained;

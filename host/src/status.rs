@@ -84,15 +84,23 @@ pub struct PartitionSnapshot {
     pub partition: String,
     /// What it is doing.
     pub state: State,
-    /// Events received.
+    /// Events received, those that came again included. At any moment between two batches it is the sum of the next six.
     pub received: u64,
-    /// Events that the watermark has passed.
+    /// Events that the guest finished and that the watermark has passed.
     pub acknowledged: u64,
-    /// Events that the guest rejected.
+    /// Events that the guest rejected and that the watermark has passed.
     pub rejected: u64,
+    /// Events that the guest failed at, that went to the dead letters, and that the watermark has passed.
+    pub poisoned: u64,
+    /// Likewise, but dropped, as the configuration says.
+    pub dropped: u64,
+    /// Events that were received and given back unfinished: they are read again, here (after a rewind) or by the next owner.
+    pub given_back: u64,
+    /// Events that are in hand: waiting, with the guest, held by it, or set aside.
+    pub in_flight: u64,
     /// Outputs that were accepted downstream.
     pub emitted: u64,
-    /// Rejected events that were accepted by the dead-letter sink.
+    /// Dead letters that their sink accepted, be it as repeats.
     pub dead_lettered: u64,
     /// Events handed over again because the guest asked.
     pub redelivered: u64,
@@ -119,6 +127,12 @@ pub struct PartitionSnapshot {
 }
 
 impl PartitionSnapshot {
+    /// Whether every event that was received is accounted for. False only for the moment between two counters.
+    pub fn is_balanced(&self) -> bool {
+        let ended = self.acknowledged + self.rejected + self.poisoned + self.dropped;
+        self.received == ended + self.given_back + self.in_flight
+    }
+
     /// Sequence numbers between the checkpoint and the newest event known; `None` while either is unknown.
     pub fn lag(&self) -> Option<u64> {
         let newest = self.last_enqueued?.max(self.handed_over.unwrap_or(i64::MIN));
@@ -228,9 +242,13 @@ impl ProcessorStatus {
 #[derive(Debug)]
 pub(crate) struct PartitionStatus {
     state: Mutex<State>,
-    pub(crate) received: Counter,
+    received: Counter,
     pub(crate) acknowledged: Counter,
     pub(crate) rejected: Counter,
+    pub(crate) poisoned: Counter,
+    pub(crate) dropped: Counter,
+    given_back: Counter,
+    in_flight: AtomicU64,
     pub(crate) emitted: Counter,
     pub(crate) dead_lettered: Counter,
     pub(crate) redelivered: Counter,
@@ -254,6 +272,10 @@ impl Default for PartitionStatus {
             received: Counter::default(),
             acknowledged: Counter::default(),
             rejected: Counter::default(),
+            poisoned: Counter::default(),
+            dropped: Counter::default(),
+            given_back: Counter::default(),
+            in_flight: AtomicU64::default(),
             emitted: Counter::default(),
             dead_lettered: Counter::default(),
             redelivered: Counter::default(),
@@ -303,6 +325,22 @@ impl PartitionStatus {
         lock(&self.checkpoint).clone()
     }
 
+    /// Events came in.
+    pub(crate) fn take(&self, events: u64) {
+        self.received.add(events);
+        self.in_flight.fetch_add(events, Relaxed);
+    }
+
+    /// The watermark has passed so many events.
+    pub(crate) fn finish(&self, events: u64) {
+        self.in_flight.fetch_sub(events, Relaxed);
+    }
+
+    /// Everything in hand is let go of, to be read again.
+    pub(crate) fn give_back(&self) {
+        self.given_back.add(self.in_flight.swap(0, Relaxed));
+    }
+
     pub(crate) fn set_held(&self, held: usize) {
         self.held.store(held as u64, Relaxed);
     }
@@ -314,6 +352,10 @@ impl PartitionStatus {
             received: self.received.get(),
             acknowledged: self.acknowledged.get(),
             rejected: self.rejected.get(),
+            poisoned: self.poisoned.get(),
+            dropped: self.dropped.get(),
+            given_back: self.given_back.get(),
+            in_flight: self.in_flight.load(Relaxed),
             emitted: self.emitted.get(),
             dead_lettered: self.dead_lettered.get(),
             redelivered: self.redelivered.get(),

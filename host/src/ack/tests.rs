@@ -28,7 +28,7 @@ fn all_finishes_what_was_held_before() {
     t.apply(&batch(0..3), &ack(Progress::Hold, &[], None)).unwrap();
     assert_eq!((at(&t), t.held()), (None, 3));
     let settled = t.apply(&batch(3..5), &ack(Progress::All, &[], None)).unwrap();
-    assert_eq!((at(&t), t.held(), settled.covered), (Some(4), 0, 5));
+    assert_eq!((at(&t), t.held(), settled.covered.all()), (Some(4), 0, 5));
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn all_with_a_redelivery_at_index_0_finishes_what_came_before_the_batch() {
     let mut t = Tracker::new(None);
     t.apply(&batch(0..3), &ack(Progress::Hold, &[], None)).unwrap();
     let settled = t.apply(&batch(3..5), &ack(Progress::All, &[], Some(0))).unwrap();
-    assert_eq!((at(&t), settled.standing, settled.covered), (Some(2), 0, 3));
+    assert_eq!((at(&t), settled.standing, settled.covered.all()), (Some(2), 0, 3));
     t.apply(&batch(3..5), &ack(Progress::All, &[], None)).unwrap();
     assert_eq!(at(&t), Some(4));
 }
@@ -138,7 +138,7 @@ proptest! {
             let before = at(&tracker);
             let settled = tracker.apply(&events, &answer).unwrap();
             reference.apply(&events, &answer);
-            covered += settled.covered;
+            covered += settled.covered.all();
             prop_assert_eq!(at(&tracker), reference.watermark());
             prop_assert!(at(&tracker) >= before, "never backwards");
             prop_assert_eq!(settled.watermark.is_some(), at(&tracker) != before);

@@ -19,7 +19,7 @@ use crate::config::{
 use crate::host::{Host, ProcessorSpec};
 use crate::local::{FileSink, StdoutSink};
 use crate::model::{OwnerId, Scope};
-use crate::options::{self, Fleet, ProcessorOptions};
+use crate::options::{self, BreakerPolicy, Delivery, Fleet, ProcessorOptions};
 use crate::retry::{Backoff, RetryPolicy};
 use crate::seams::Sink;
 use crate::wasm::{Engine, EngineError, EngineOptions, Limits, ModuleSource};
@@ -227,6 +227,11 @@ fn processor_options(config: &ProcessorConfig, file: &Config) -> ProcessorOption
         batch: BatchLimits { events: config.batch.events, bytes: config.batch.bytes, linger: config.batch.linger },
         checkpoint: Cadence { interval: config.checkpoint.interval, events: config.checkpoint.events },
         retry: retry(config.retry.attempts),
+        delivery: Delivery {
+            on_poison: config.on_poison,
+            max_age: config.retry.max_age,
+            breaker: BreakerPolicy { failures: config.breaker.failures, rest: backoff(config.breaker.rest) },
+        },
         sink_retry: retry(config.publish.attempts),
         sink_timeout: config.publish.timeout,
         store_retry: retry(config.checkpoint.attempts),

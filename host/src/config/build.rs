@@ -215,6 +215,13 @@ fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> (Kno
     let retry_table = table.table("retry");
     let attempts = small(retry_table.count("attempts"));
     let retry = backoff(&retry_table);
+    let max_age = retry_table.duration("max-age");
+    let on_poison = table.choice("on-poison").map(|policy| match policy {
+        "stop" => OnPoison::Stop,
+        "drop" => OnPoison::Drop,
+        _ => OnPoison::DeadLetter,
+    });
+    let breaker = breaker(&table.table("breaker"));
     let publish = publish(&table.table("publish"));
     let reconnect = backoff(&table.table("reconnect"));
     let limits_table = table.table("limits");
@@ -255,7 +262,9 @@ fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> (Kno
             stall_timeout: stall_timeout?,
             batch: batch?,
             checkpoint: checkpoint?,
-            retry: RetryConfig { attempts: attempts?, backoff: retry? },
+            retry: RetryConfig { attempts: attempts?, backoff: retry?, max_age },
+            on_poison: on_poison?,
+            breaker: breaker?,
             publish: publish?,
             reconnect: reconnect?,
             limits: limits?,
@@ -296,9 +305,18 @@ fn publish(table: &Table<'_>) -> Option<PublishConfig> {
 }
 
 fn backoff(table: &Table<'_>) -> Option<BackoffConfig> {
-    let (first, max) = (table.duration("backoff"), table.duration("max-backoff"));
-    let backoff = BackoffConfig { first: first?, max: max? };
-    check::backoff(table, backoff).then_some(backoff)
+    pauses(table, "backoff", "max-backoff")
+}
+
+fn breaker(table: &Table<'_>) -> Option<BreakerConfig> {
+    let (failures, rest) = (small(table.count("failures")), pauses(table, "rest", "max-rest"));
+    Some(BreakerConfig { failures: failures?, rest: rest? })
+}
+
+fn pauses(table: &Table<'_>, first: &'static str, max: &'static str) -> Option<BackoffConfig> {
+    let pauses = (table.duration(first), table.duration(max));
+    let backoff = BackoffConfig { first: pauses.0?, max: pauses.1? };
+    check::backoff(table, backoff, (first, max)).then_some(backoff)
 }
 
 fn limits(table: &Table<'_>, memory: Option<u64>) -> Option<LimitsConfig> {

@@ -50,13 +50,14 @@ pub(super) fn container(table: &Table<'_>, url: &Given<String>, credential: Opti
     false
 }
 
-pub(super) fn backoff(table: &Table<'_>, backoff: BackoffConfig) -> bool {
+pub(super) fn backoff(table: &Table<'_>, backoff: BackoffConfig, keys: (&'static str, &'static str)) -> bool {
     let fits = backoff.first <= backoff.max;
     if !fits {
         let (first, max) = (format_duration(backoff.first), format_duration(backoff.max));
+        let longest = keys.1;
         let why =
-            format!("is longer than the longest pause, max-backoff ({max}); write at least max-backoff = \"{first}\"");
-        table.note("backoff", why);
+            format!("is longer than the longest pause, {longest} ({max}); write at least {longest} = \"{first}\"");
+        table.note(keys.0, why);
     }
     fits
 }

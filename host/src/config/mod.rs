@@ -46,7 +46,7 @@ pub use units::{format_duration, format_size, parse_duration, parse_size};
 
 use crate::azure::Credential;
 use crate::model::{PartitionId, SequenceNumber, Timestamp};
-use crate::options::MissingEvents;
+use crate::options::{MissingEvents, OnPoison};
 
 /// A whole configuration, valid.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,8 +182,12 @@ pub struct ProcessorConfig {
     pub batch: BatchConfig,
     /// When progress is written.
     pub checkpoint: CheckpointConfig,
-    /// What happens to an unfinished batch.
+    /// What happens to unfinished events.
     pub retry: RetryConfig,
+    /// What happens to an event that can't be processed.
+    pub on_poison: OnPoison,
+    /// When the module counts as broken.
+    pub breaker: BreakerConfig,
     /// How outputs are handed on.
     pub publish: PublishConfig,
     /// Pauses between attempts to reach the hub.
@@ -238,10 +242,21 @@ pub struct CheckpointConfig {
 /// `retry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryConfig {
-    /// How often a batch is handed over.
+    /// How often an event is handed over.
     pub attempts: u32,
     /// The pauses between.
     pub backoff: BackoffConfig,
+    /// Age beyond which it is not tried again.
+    pub max_age: Option<Duration>,
+}
+
+/// `breaker`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerConfig {
+    /// Events in a row that fail.
+    pub failures: u32,
+    /// The rests.
+    pub rest: BackoffConfig,
 }
 
 /// A pause that doubles up to a longest one.

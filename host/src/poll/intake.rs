@@ -82,7 +82,7 @@ impl Poller {
             self.seat.status.recovered();
         }
         let added = self.cutter.tail(from);
-        self.seat.status.received.add(added.len() as u64);
+        self.seat.status.take(added.len() as u64);
         self.last = added.last().map(|e| e.sequence_number);
         let weight = self.cutter.appended(from, Instant::now());
         let charge = self.budget.charge(weight);

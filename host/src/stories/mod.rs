@@ -11,6 +11,7 @@ mod flow;
 mod guests;
 mod links;
 mod names;
+mod poison;
 mod random;
 mod stores;
 
@@ -89,7 +90,20 @@ fn scope(hub: &str) -> Scope {
 }
 
 async fn catch_up(host: HostBuilder) -> Outcome {
-    host.until_caught_up(true).build().unwrap().run(pending()).await
+    let host = host.until_caught_up(true).build().unwrap();
+    let status = host.status();
+    let outcome = host.run(pending()).await;
+    every_event_is_accounted_for(&status);
+    outcome
+}
+
+/// At the end of every story: each event that was received has ended in one way, or was given back.
+fn every_event_is_accounted_for(status: &Status) {
+    for processor in status.snapshot().processors {
+        for partition in processor.partitions {
+            assert!(partition.is_balanced() && partition.in_flight == 0, "{partition:?}");
+        }
+    }
 }
 
 /// A service that runs until it is told to stop.
@@ -112,7 +126,9 @@ impl Running {
 
     async fn stop(self) -> Outcome {
         self.stop.send(()).unwrap();
-        self.task.await.unwrap()
+        let outcome = self.task.await.unwrap();
+        every_event_is_accounted_for(&self.status);
+        outcome
     }
 
     fn partition(&self, index: usize) -> PartitionSnapshot {

@@ -7,15 +7,16 @@ use super::{Key, Kind, Section, key, table};
 /// `retry`.
 pub(crate) static RETRY: Section = Section {
     header: "[processor.retry]",
-    about: "A batch comes again when the module asked for it or broke (trap, time, memory), in a fresh instance after a break. When the attempts \
-            are used up, the partition stops with an error; nothing is skipped.",
+    about: "Events come again when the module asked for it or broke (trap, time, memory), in a fresh instance after a break. A batch at which it \
+            breaks is handed over in smaller and smaller pieces, until the one event is found; `on-poison` says what becomes of that one when its \
+            attempts are used up.",
     keys: &[
         key(
             "attempts",
             Kind::Count(1, 1_000_000),
             Value("5"),
             "3",
-            "How often a batch is handed over, the first time included.",
+            "How often an event is handed over, the first time included, before it counts as one that the module can't process.",
         ),
         key(
             "backoff",
@@ -25,6 +26,31 @@ pub(crate) static RETRY: Section = Section {
             "The first pause; each further one is twice as long, with jitter.",
         ),
         key("max-backoff", Kind::Duration("0 ms", "1 d"), Value("\"30 s\""), "\"1 min\"", "The longest pause."),
+        key(
+            "max-age",
+            Kind::Duration("1 s", "365 d"),
+            Described("no limit"),
+            "\"6 h\"",
+            "An event that fails when it is older than this, since the service took it in, is not tried again.",
+        ),
+    ],
+};
+
+/// `breaker`.
+pub(crate) static BREAKER: Section = Section {
+    header: "[processor.breaker]",
+    about: "Tells a module that fails at everything from one that fails at an event. When so many events fail in a row, each alone, and none \
+            between them works, none of them is given up: the partition rests, and then begins with the first of them again.",
+    keys: &[
+        key("failures", Kind::Count(2, 1_000_000), Value("10"), "3", "Events in a row that fail."),
+        key(
+            "rest",
+            Kind::Duration("1 ms", "1 d"),
+            Value("\"1 s\""),
+            "\"10 s\"",
+            "The first rest; each further one is twice as long, with jitter.",
+        ),
+        key("max-rest", Kind::Duration("1 ms", "1 d"), Value("\"5 min\""), "\"1 h\"", "The longest rest."),
     ],
 };
 

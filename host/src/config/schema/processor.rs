@@ -1,7 +1,7 @@
 //! A processor: what it reads, and in what portions.
 
 use super::Fallback::{Described, Required, Value};
-use super::delivery::{DEAD_LETTER, OUTPUT, PUBLISH, RETRY};
+use super::delivery::{BREAKER, DEAD_LETTER, OUTPUT, PUBLISH, RETRY};
 use super::host::NAMESPACE;
 use super::sandbox::LIMITS;
 use super::{DEFAULTS, Key, Kind, Section, key, table};
@@ -82,7 +82,17 @@ pub(crate) static PROCESSOR: Section = Section {
         ),
         table("batch", &BATCH, DEFAULTS, "When a batch is handed to the module."),
         table("checkpoint", &CHECKPOINT, DEFAULTS, "When progress is written down."),
-        table("retry", &RETRY, DEFAULTS, "What happens to a batch that the module did not finish."),
+        table("retry", &RETRY, DEFAULTS, "What happens to events that the module did not finish."),
+        key(
+            "on-poison",
+            Kind::Choice(&["dead-letter", "stop", "drop"]),
+            Value("\"dead-letter\""),
+            "\"stop\"",
+            "What to do with an event that the module can't process (it breaks or asks for a retry each time, the last time at this event alone): \
+             to the dead letters, and without a `dead-letter` the partition stops; always stop the partition; or drop the event, said as an error \
+             and counted.",
+        ),
+        table("breaker", &BREAKER, DEFAULTS, "When it is the module that is broken, and not an event."),
         table("publish", &PUBLISH, DEFAULTS, "How outputs and dead letters are handed on."),
         table("reconnect", &RECONNECT, DEFAULTS, "Pauses between attempts to reach the hub. These never give up."),
         table("limits", &LIMITS, DEFAULTS, "What one instance of the module may use."),
@@ -103,8 +113,8 @@ pub(crate) static PROCESSOR: Section = Section {
         table(
             "dead-letter",
             &DEAD_LETTER,
-            Described("none: a rejected event stops its partition"),
-            "Where events go that the module rejects.",
+            Described("none: such an event stops its partition"),
+            "Where events go that the module rejects or can't process.",
         ),
         table(
             "namespace",

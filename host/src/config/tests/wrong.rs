@@ -6,7 +6,7 @@ pub(super) const LINES: &[(&str, &[&str])] = &[
     (
         r#"xyzzy = 1"#,
         &[
-            r#"line 11: processor[delays].xyzzy is unknown; there are name, module, event-hub, consumer-group, start, max-partitions, partitions, on-missing-events, prefetch, owner-level, stall-timeout, batch, checkpoint, retry, publish, reconnect, limits, config, outputs, dead-letter, namespace"#,
+            r#"line 11: processor[delays].xyzzy is unknown; there are name, module, event-hub, consumer-group, start, max-partitions, partitions, on-missing-events, prefetch, owner-level, stall-timeout, batch, checkpoint, retry, on-poison, breaker, publish, reconnect, limits, config, outputs, dead-letter, namespace"#,
         ],
     ),
     (

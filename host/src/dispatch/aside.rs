@@ -1,0 +1,154 @@
+//! Events that the guest fails at, each alone: set aside, then given up, or handed over again when it is the guest that is broken.
+
+use super::*;
+use crate::dead_letter::Why;
+
+/// An event that was set aside.
+#[derive(Debug)]
+pub(super) struct Suspect {
+    event: Event,
+    attempts: u32,
+    failure: Failure,
+    /// Whether it was given up for its age, before its attempts were used up.
+    expired: bool,
+    /// Whether it was given up already, above a watermark that a rewind went back to.
+    told: bool,
+}
+
+impl Suspect {
+    pub(super) fn is_told(&self) -> bool {
+        self.told
+    }
+}
+
+impl Dispatcher {
+    pub(super) fn is_suspect(&self, event: &Event) -> bool {
+        self.suspects.iter().any(|suspect| suspect.event.sequence_number == event.sequence_number)
+    }
+
+    /// The batch from its first event on that was not set aside.
+    pub(super) fn without_suspects(&self, batch: Batch) -> Batch {
+        match batch.events().iter().take_while(|event| self.is_suspect(event)).count() {
+            0 => batch,
+            aside => batch.tail(aside),
+        }
+    }
+
+    /// Puts what was set aside and not given up before the batch again.
+    pub(super) fn with_suspects(&mut self, batch: &Batch) -> Batch {
+        let again = self.suspects.extract_if(.., |suspect| !suspect.told).map(|suspect| suspect.event);
+        let mut events: Vec<Event> = again.collect();
+        // The event that was set aside last is still in the batch.
+        let last = events.last().map_or(i64::MIN, |event| event.sequence_number);
+        events.extend(batch.events().iter().filter(|event| event.sequence_number > last).cloned());
+        Batch::new(events)
+    }
+
+    /// An event has failed alone, as often as it may: sets it aside, unless the policy is to stop, or opens the breaker.
+    pub(super) fn set_aside(&mut self, event: &Event, attempts: u32, failure: Failure) -> Result<Step, Halt> {
+        self.isolation.end();
+        let range = Range::Events(event.sequence_number, event.sequence_number);
+        let placed = match self.delivery.on_poison {
+            OnPoison::DeadLetter => self.resolver.has_dead_letter(),
+            OnPoison::Drop => true,
+            OnPoison::Stop => false,
+        };
+        if !placed {
+            return Err(Halt::Failed(Cause::Guest { range, attempts, failure }));
+        }
+        let expired = attempts < self.retry.attempts.max(1);
+        let text = failure.to_string();
+        self.failed_at = self.failed_at.max(event.sequence_number);
+        self.suspects.push(Suspect { event: event.clone(), attempts, failure, expired, told: false });
+        let undecided = self.suspects.iter().filter(|suspect| !suspect.told);
+        let (aside, first) = (undecided.clone().count(), undecided.map(|suspect| suspect.event.sequence_number).next());
+        if !self.breaker.trips(aside) {
+            self.seat.trouble(format!("set {range} aside after {attempts} attempt(s), going on behind it: {text}"));
+            return Ok(Step::Aside);
+        }
+        let failed = self.breaker.in_a_row(aside);
+        let range = Range::Events(first.unwrap_or(event.sequence_number), event.sequence_number);
+        if self.has_end {
+            let failure = self.suspects.pop().map_or(Failure::Fatal(text), |suspect| suspect.failure);
+            return Err(Halt::Failed(Cause::Broken { range, failed, failure }));
+        }
+        self.rest = self.breaker.open(chance());
+        self.seat.trouble(format!(
+            "the guest fails at everything: {failed} events in a row up to {range}, and none between them worked. None of {range} is given \
+             up; the partition rests for {:.1?} and tries again from there. Mend the module or what it needs (`breaker` sets the limits): {text}",
+            self.rest
+        ));
+        Ok(Step::Broken)
+    }
+
+    /// A batch has ended in events that were set aside. While the guest counts as working they are given up; otherwise they wait for
+    /// a later one that works.
+    pub(super) fn nothing_later(&mut self) -> Result<Option<Settled>, Halt> {
+        if !self.breaker.is_closed() {
+            return Ok(None);
+        }
+        self.breaker.gave_up(self.suspects.iter().filter(|suspect| !suspect.told).count());
+        let settled = self.give_up()?;
+        self.seat.status.recovered();
+        Ok(settled)
+    }
+
+    /// Settles everything that was set aside.
+    pub(super) fn give_up(&mut self) -> Result<Option<Settled>, Halt> {
+        let mut all: Option<Settled> = None;
+        for mut suspect in std::mem::take(&mut self.suspects) {
+            let routes = if suspect.told { Routes::new() } else { self.routes(&suspect)? };
+            suspect.told = true;
+            let settlement = self.tracker.set_aside(&suspect.event);
+            self.count_fates(settlement.covered);
+            self.seat.status.set_held(self.tracker.held());
+            self.seat.status.handed_over.set(suspect.event.sequence_number);
+            let stands = std::slice::from_ref(&suspect.event);
+            history::acknowledged(range(stands));
+            let settled = settle(stands, routes, settlement.watermark, settlement.covered.all());
+            all = match (all, settled) {
+                (Some(mut all), Some(next)) => {
+                    all.merge(next);
+                    Some(all)
+                }
+                (all, next) => all.or(next),
+            };
+            if self.tracker.held() > 0 {
+                self.given_up.push(suspect);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The partition goes back to the watermark: what was given up above it is not handed over again, nor told again.
+    pub(super) fn set_aside_again(&mut self) {
+        let watermark = self.tracker.watermark().map_or(i64::MIN, |position| position.sequence_number);
+        let mut all = std::mem::take(&mut self.given_up);
+        all.append(&mut self.suspects);
+        all.retain(|suspect| suspect.event.sequence_number > watermark);
+        self.suspects = all;
+    }
+
+    /// The dead letter of an event, or a loud word that there is none.
+    fn routes(&self, suspect: &Suspect) -> Result<Routes, Halt> {
+        let Suspect { event, attempts, failure, expired, told: _ } = suspect;
+        let (seat, sequence_number) = (&self.seat, event.sequence_number);
+        let empty = String::new();
+        let (cause, reason, stderr, backtrace) = match failure {
+            Failure::Retry { reason, .. } | Failure::Fatal(reason) => (DeadLetterCause::Retry, reason, &empty, &empty),
+            Failure::Trap(report) => {
+                (DeadLetterCause::Broke(report.cause), &report.message, &report.stderr, &report.backtrace)
+            }
+        };
+        let cause = if *expired { DeadLetterCause::Expired } else { cause };
+        if self.delivery.on_poison == OnPoison::Drop {
+            tracing::error!(%seat, sequence_number, attempts, %cause, "DROPPED an event that the guest can't process (`on-poison = \"drop\"`): {reason}");
+            return Ok(Routes::new());
+        }
+        tracing::warn!(%seat, sequence_number, attempts, %cause, "an event that the guest can't process goes to the dead letters: {reason}");
+        let why = Why { cause, reason, attempts: *attempts, stderr, backtrace };
+        self.resolver
+            .dead_letter(event, &why)
+            .ok_or_else(|| Halt::Failed(Cause::NoDeadLetter { sequence_number, reason: reason.clone() }))
+    }
+}
