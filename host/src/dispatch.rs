@@ -36,7 +36,7 @@ use crate::options::{Delivery, OnPoison, ProcessorOptions};
 use crate::outputs::{Refused, Resolver, Routes};
 use crate::pump::{Halt, Seat};
 use crate::retry::{Next, RetryPolicy, Streak, chance};
-use aside::Suspect;
+use aside::{Suspect, Verdict};
 
 /// How long a guest may take to say good-bye.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -84,10 +84,10 @@ enum Step {
     Partly(Option<Settled>, usize, Duration),
     /// Nothing settled; the same events again (or fewer of them) after a pause.
     Again(Duration),
-    /// The event in hand was set aside.
-    Aside,
+    /// The first event was set aside.
+    Aside(Option<Settled>),
     /// The guest counts as broken: everything that was set aside comes again after a rest.
-    Broken,
+    Broken(Option<Settled>),
 }
 
 impl Dispatcher {
@@ -199,26 +199,23 @@ impl Dispatcher {
                 Ok(answer) => self.answered(&piece, answer)?,
                 Err(failure) => self.failed(&piece, failure)?,
             };
-            let (part, standing) = match step {
+            let (part, rest) = match step {
                 Step::Done(mut done) if is_last => {
                     done.take_charge(charge.take());
                     // An error: emit has ended, which `run` notices.
                     return Ok(settled.send(done).await.is_ok());
                 }
-                Step::Done(done) => (Some(done), piece.events().len()),
+                Step::Done(done) => (Some(done), batch.tail(piece.events().len())),
                 Step::Partly(part, standing, pause) => {
                     self.rest = pause;
-                    (part, standing)
+                    (part, batch.tail(standing))
                 }
                 Step::Again(pause) => {
                     self.rest = pause;
                     continue;
                 }
-                Step::Aside => continue,
-                Step::Broken => {
-                    batch = self.with_suspects(&batch);
-                    continue;
-                }
+                Step::Aside(part) => (part, batch.clone()),
+                Step::Broken(part) => (part, self.with_suspects(&batch)),
             };
             if let Some(mut part) = part {
                 part.charge = charge.as_ref().map(|charge| charge.more(part.bytes));
@@ -226,7 +223,7 @@ impl Dispatcher {
                     return Ok(false);
                 }
             }
-            batch = batch.tail(standing);
+            batch = rest;
         }
     }
 
@@ -310,11 +307,10 @@ impl Dispatcher {
             _ => {
                 // The guest says itself at which event it can't go on.
                 let failure = Failure::Retry { after: again.after, reason: again.reason };
-                let step = self.set_aside(first, failures, failure)?;
-                return Ok(match settled {
-                    // Keyed outputs stand, and so does what was held before this batch.
-                    Some(settled) if matches!(step, Step::Aside) => Step::Partly(Some(settled), 0, Duration::ZERO),
-                    _ => step,
+                // Keyed outputs stand, and so does what was held before this batch.
+                return Ok(match self.set_aside(first, failures, failure)? {
+                    Verdict::Aside => Step::Aside(settled),
+                    Verdict::Broken => Step::Broken(settled),
                 });
             }
         };
@@ -371,8 +367,17 @@ impl Dispatcher {
         let before = self.streak.failures().saturating_sub(u32::from(!broken));
         let pause = match self.isolation.failed(events, before) {
             Found::Alone(attempts) if attempts >= tries || expired => {
-                let step = self.set_aside(first, attempts, failure)?;
-                return self.unless_held(broken, step, Duration::ZERO);
+                let verdict = self.set_aside(first, attempts, failure)?;
+                if broken && self.tracker.held() > 0 {
+                    if verdict == Verdict::Broken {
+                        self.suspects.retain(Suspect::is_told);
+                    }
+                    return Err(Halt::Rewind(Duration::ZERO));
+                }
+                return Ok(match verdict {
+                    Verdict::Aside => Step::Aside(None),
+                    Verdict::Broken => Step::Broken(None),
+                });
             }
             Found::Alone(attempts) => {
                 self.seat.trouble(format!(
@@ -396,18 +401,8 @@ impl Dispatcher {
                 asked.unwrap_or_default()
             }
         };
-        self.unless_held(broken, Step::Again(pause), pause)
-    }
-
-    /// A guest that broke takes along what it held: that comes again first.
-    fn unless_held(&mut self, broken: bool, step: Step, pause: Duration) -> Result<Step, Halt> {
-        if !broken || self.tracker.held() == 0 {
-            return Ok(step);
-        }
-        if matches!(step, Step::Broken) {
-            self.suspects.retain(Suspect::is_told);
-        }
-        Err(Halt::Rewind(pause))
+        // A guest that broke takes along what it held: that comes again first.
+        if broken && self.tracker.held() > 0 { Err(Halt::Rewind(pause)) } else { Ok(Step::Again(pause)) }
     }
 
     /// How many of these events to hand over next.

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::say;
-use crate::status::{BudgetSnapshot, HostSnapshot, PartitionSnapshot, State, StoreCalls};
+use crate::status::{BudgetSnapshot, HostSnapshot, PartitionSnapshot, ProcessorSnapshot, State, StoreCalls};
 
 const COLUMNS: [&str; 9] =
     ["processor", "partition", "received", "acknowledged", "rejected", "out", "checkpoint", "lag", "state"];
@@ -56,7 +56,27 @@ fn table(snapshot: &HostSnapshot) -> String {
         }
     }
     let rows = table.lines().map(|line| line.trim_end().to_owned());
-    rows.chain(storage(snapshot)).collect::<Vec<_>>().join("\n")
+    rows.chain(snapshot.processors.iter().map(account)).chain(storage(snapshot)).collect::<Vec<_>>().join("\n")
+}
+
+/// What became of every event that a processor received; the sum closes.
+fn account(processor: &ProcessorSnapshot) -> String {
+    let sum = |figure: fn(&PartitionSnapshot) -> u64| processor.partitions.iter().map(figure).sum::<u64>();
+    let mut account = format!(
+        "{}: {} received = {} acknowledged + {} rejected + {} poisoned + {} dropped + {} given back + {} in flight",
+        processor.name,
+        sum(|p| p.received),
+        sum(|p| p.acknowledged),
+        sum(|p| p.rejected),
+        sum(|p| p.poisoned),
+        sum(|p| p.dropped),
+        sum(|p| p.given_back),
+        sum(|p| p.in_flight),
+    );
+    if let Some(wrong) = processor.partitions.iter().find(|partition| !partition.is_balanced()) {
+        account.push_str(&format!(" (partition {} does NOT add up: please report this)", wrong.partition));
+    }
+    account
 }
 
 /// What the host asked of its checkpoint stores, where that is paid for or limited.
@@ -91,7 +111,12 @@ fn row(processor: &str, partition: &PartitionSnapshot) -> [String; 9] {
         State::Elsewhere => "elsewhere".into(),
         State::Failed(why) => format!("FAILED: {}", short(why)),
     };
-    let notes = [(partition.held, "held by the guest"), (partition.missing, "MISSING in the hub")];
+    let notes = [
+        (partition.held, "held by the guest"),
+        (partition.missing, "MISSING in the hub"),
+        (partition.poisoned, "poisoned, in the dead letters"),
+        (partition.dropped, "DROPPED"),
+    ];
     let state = notes.into_iter().filter(|(n, _)| *n > 0).fold(state, |all, (n, note)| format!("{all}; {n} {note}"));
     // Others have moved it on since.
     let ours = !matches!(partition.state, State::Elsewhere);

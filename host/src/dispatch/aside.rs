@@ -15,6 +15,15 @@ pub(super) struct Suspect {
     told: bool,
 }
 
+/// What an event that failed alone tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It was set aside.
+    Aside,
+    /// There were too many in a row: it is the guest.
+    Broken,
+}
+
 impl Suspect {
     pub(super) fn is_told(&self) -> bool {
         self.told
@@ -45,7 +54,7 @@ impl Dispatcher {
     }
 
     /// An event has failed alone, as often as it may: sets it aside, unless the policy is to stop, or opens the breaker.
-    pub(super) fn set_aside(&mut self, event: &Event, attempts: u32, failure: Failure) -> Result<Step, Halt> {
+    pub(super) fn set_aside(&mut self, event: &Event, attempts: u32, failure: Failure) -> Result<Verdict, Halt> {
         self.isolation.end();
         let range = Range::Events(event.sequence_number, event.sequence_number);
         let placed = match self.delivery.on_poison {
@@ -64,7 +73,7 @@ impl Dispatcher {
         let (aside, first) = (undecided.clone().count(), undecided.map(|suspect| suspect.event.sequence_number).next());
         if !self.breaker.trips(aside) {
             self.seat.trouble(format!("set {range} aside after {attempts} attempt(s), going on behind it: {text}"));
-            return Ok(Step::Aside);
+            return Ok(Verdict::Aside);
         }
         let failed = self.breaker.in_a_row(aside);
         let range = Range::Events(first.unwrap_or(event.sequence_number), event.sequence_number);
@@ -78,7 +87,7 @@ impl Dispatcher {
              up; the partition rests for {:.1?} and tries again from there. Mend the module or what it needs (`breaker` sets the limits): {text}",
             self.rest
         ));
-        Ok(Step::Broken)
+        Ok(Verdict::Broken)
     }
 
     /// A batch has ended in events that were set aside. While the guest counts as working they are given up; otherwise they wait for

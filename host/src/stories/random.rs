@@ -7,7 +7,7 @@
 //! - no checkpoint is ever written over an event that no guest has finished, or whose output or dead letter was not
 //!   accepted;
 //! - checkpoints only move forwards; only a new owner may write the same position again, in its own name;
-//! - in the end every event is processed, and its output is there.
+//! - in the end every event is processed, and its output is there; where a guest breaks at an event whatever is done, its dead letter is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -19,7 +19,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::guest::{CloseReason, Instance, Opening, Processor, Redelivery, Rejection};
 use crate::model::{Checkpoint, ETag, Output, OwnerId, PartitionId, Tenancy};
-use crate::options::Fleet;
+use crate::options::{BreakerPolicy, Delivery, Fleet};
 use crate::retry::{Backoff, RetryPolicy};
 use crate::seams::{Listing, Presence, SinkError, StoreError, Written};
 use crate::testing::{Faults, FaultySink, FaultySource, FaultyStore};
@@ -40,6 +40,12 @@ struct Known {
     calm: bool,
     /// Per partition, the highest prefix that a guest has finished.
     finished: BTreeMap<String, i64>,
+    /// In a poisoned world the guest breaks at every so manieth event, always, and events get a few attempts only.
+    poison: Option<i64>,
+    /// Events at which a guest has failed alone: only these may be left out, and then they must become dead letters.
+    alone: BTreeSet<(String, i64)>,
+    left_out: BTreeSet<(String, i64)>,
+    letters: BTreeSet<(String, i64)>,
     /// What sinks accepted: partition and sequence number.
     accepted: BTreeSet<(String, i64)>,
     /// Position and generation.
@@ -49,9 +55,14 @@ struct Known {
 
 impl Oracle {
     fn new(seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
         let known = Known {
-            rng: SmallRng::seed_from_u64(seed),
+            poison: rng.random_bool(0.5).then(|| rng.random_range(3..20)),
+            rng,
             calm: false,
+            alone: BTreeSet::new(),
+            left_out: BTreeSet::new(),
+            letters: BTreeSet::new(),
             finished: BTreeMap::new(),
             accepted: BTreeSet::new(),
             committed: BTreeMap::new(),
@@ -65,13 +76,27 @@ impl Oracle {
     }
 }
 
+impl Known {
+    /// What was given up counts as finished where everything before it is.
+    fn advance(&mut self, partition: &str) {
+        let finished = self.finished.entry(partition.to_owned()).or_insert(-1);
+        while self.letters.contains(&(partition.to_owned(), *finished + 1)) {
+            *finished += 1;
+        }
+    }
+}
+
 #[async_trait]
 impl Processor for Oracle {
     async fn open(&self, opening: Opening) -> Result<Box<dyn Instance>, Failure> {
         let partition = opening.partition.to_string();
         let after = opening.checkpoint.map_or(-1, |c| c.sequence_number);
         self.know(|known| {
-            let finished = known.finished.get(&partition).copied().unwrap_or(-1);
+            let mut finished = known.finished.get(&partition).copied().unwrap_or(-1);
+            // What was given up may still be on its way to the dead letters.
+            while known.alone.contains(&(partition.clone(), finished + 1)) {
+                finished += 1;
+            }
             if after > finished {
                 known.violations.push(format!("{partition}: opened after {after}, but only {finished} was finished"));
             }
@@ -96,7 +121,14 @@ struct Moody {
 impl Moody {
     fn act(&mut self, batch: &Batch, known: &mut Known) -> Result<Answer, Failure> {
         let numbers: Vec<i64> = batch.events().iter().map(|e| e.sequence_number).collect();
-        let expected = self.base + 1 + self.handed.len() as i64;
+        let mut expected = self.base + 1 + self.handed.len() as i64;
+        while numbers.first().is_some_and(|n| *n > expected)
+            && known.alone.contains(&(self.partition.clone(), expected))
+        {
+            known.left_out.insert((self.partition.clone(), expected));
+            self.handed.push(true);
+            expected += 1;
+        }
         let in_order = numbers.iter().enumerate().all(|(i, n)| *n == expected + i as i64);
         if !in_order || numbers.is_empty() || self.dead {
             known
@@ -104,6 +136,10 @@ impl Moody {
                 .push(format!("{}: saw {numbers:?}, expected from {expected} (dead: {})", self.partition, self.dead));
         }
         let len = numbers.len();
+        if known.poison.is_some_and(|every| numbers.iter().any(|n| n % every == 1)) {
+            self.dead = true;
+            return Err(trap());
+        }
         let rng = &mut known.rng;
         if !known.calm {
             match rng.random_range(0..100) {
@@ -139,6 +175,7 @@ impl Moody {
         let prefix = self.base + self.handed.iter().take_while(|f| **f).count() as i64;
         let finished = known.finished.entry(self.partition.clone()).or_insert(-1);
         *finished = prefix.max(*finished);
+        known.advance(&self.partition);
         let outputs = (0..len).filter(|i| !rejected.contains(i)).map(|i| output(Origin::Event(i as u32))).collect();
         let rejected = rejected.iter().map(|i| Rejection { index: *i as u32, reason: "moody".into() }).collect();
         let redeliver = redeliver.map(|i| Redelivery { index: i as u32, after: None, reason: "moody".into() });
@@ -152,7 +189,17 @@ impl Instance for Moody {
         let pause = self.oracle.know(|known| known.rng.random_range(0..20));
         tokio::time::sleep(Duration::from_millis(pause)).await;
         let oracle = self.oracle.clone();
-        oracle.know(|known| self.act(&batch, known))
+        oracle.know(|known| {
+            let answer = self.act(&batch, known);
+            let nothing = match &answer {
+                Ok(answer) => answer.ack.redeliver.as_ref().is_some_and(|again| again.index == 0) || self.dead,
+                Err(_) => batch.events().len() == 1,
+            };
+            if nothing && let Some(first) = batch.events().first() {
+                known.alone.insert((self.partition.clone(), first.sequence_number));
+            }
+            answer
+        })
     }
 
     async fn close(self: Box<Self>, _reason: CloseReason) {}
@@ -165,7 +212,12 @@ impl Sink for Oracle {
             for output in outputs {
                 let mut parts = output.id.split('/').skip(1);
                 let partition = parts.next().unwrap().to_owned();
-                known.accepted.insert((partition, parts.next().unwrap().parse().unwrap()));
+                let event = (partition, parts.next().unwrap().parse().unwrap());
+                if parts.next() == Some("rejected") {
+                    known.letters.insert(event.clone());
+                    known.advance(&event.0);
+                }
+                known.accepted.insert(event);
             }
         });
         Ok(())
@@ -263,6 +315,7 @@ impl Story {
         let audited = Audited { inner: self.store.clone(), oracle: self.oracle.clone() };
         let patient =
             RetryPolicy { attempts: 10_000, backoff: Duration::from_millis(5), max_backoff: Duration::from_millis(50) };
+        let poisoned = self.oracle.know(|known| known.poison.is_some());
         let options = ProcessorOptions {
             batch: BatchLimits {
                 events: self.rng.random_range(1..12),
@@ -273,7 +326,14 @@ impl Story {
                 interval: Duration::from_millis(self.rng.random_range(1..200)),
                 events: self.rng.random_range(1..30),
             },
-            retry: patient,
+            retry: RetryPolicy { attempts: if poisoned { 4 } else { 10_000 }, ..patient },
+            delivery: Delivery {
+                breaker: BreakerPolicy {
+                    failures: self.rng.random_range(2..12),
+                    rest: Backoff { first: Duration::from_millis(5), max: Duration::from_millis(50) },
+                },
+                ..Delivery::default()
+            },
             sink_retry: patient,
             store_retry: patient,
             reconnect: Backoff { first: Duration::from_millis(5), max: Duration::from_millis(50) },
@@ -360,7 +420,11 @@ impl Story {
         self.oracle.know(|known| known.calm = true);
         let outcome = catch_up(self.host(Faults::NONE, None)).await;
         assert!(outcome.is_success(), "{outcome}");
-        self.oracle.know(|known| assert!(known.violations.is_empty(), "{:#?}", known.violations));
+        self.oracle.know(|known| {
+            assert!(known.violations.is_empty(), "{:#?}", known.violations);
+            let vanished: Vec<_> = known.left_out.iter().filter(|event| !known.accepted.contains(event)).collect();
+            assert!(vanished.is_empty(), "left out and never told: {vanished:?}");
+        });
         for partition in 0..PARTITIONS {
             let partition = partition.to_string();
             let count = self.hub.push(&partition, "end");
