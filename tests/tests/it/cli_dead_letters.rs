@@ -68,12 +68,13 @@ fn rejected(place: &str) -> (Namespace, TempDir, std::path::PathBuf) {
     let namespace = Namespace::start(&["flights:1", "again:1"]);
     let directory = TempDir::new().unwrap();
     let file = configuration(&directory, &namespace, place);
+    // One key, so that they keep their order.
     let lines = concat!(
-        "{\"body\":\"fine\"}\n",
+        "{\"body\":\"fine\",\"key\":\"AA\"}\n",
         "{\"body\":\"reject\",\"key\":\"AA\",\"properties\":{\"unit\":\"min\"},\"message-id\":\"m-1\"}\n",
-        "{\"body\":\"fine\"}\n",
-        "{\"body\":\"reject\"}\n",
-        "{\"body\":\"reject\"}\n",
+        "{\"body\":\"fine\",\"key\":\"AA\"}\n",
+        "{\"body\":\"reject\",\"key\":\"AA\"}\n",
+        "{\"body\":\"reject\",\"key\":\"AA\"}\n",
     );
     run_with_input(["send", "--endpoint", &namespace.endpoint, "--hub", "flights"], lines).expect_code(0);
     run(["run", path(&file), "--until-caught-up"]).expect_code(0);

@@ -48,7 +48,12 @@ impl LetterContainer {
 
     /// Removes a letter that is still as it was read. It may be gone already.
     pub async fn remove(&self, place: &Place, etag: &ETag) -> Result<Written<()>, StoreError> {
-        self.container.delete(&place.path(), Some(etag)).await
+        let path = place.path();
+        match self.container.delete(&path, Some(etag)).await? {
+            // Some services say the same of a blob that is gone.
+            Written::Conflict if self.container.head(&path).await?.is_none() => Ok(Written::Done(())),
+            removed => Ok(removed),
+        }
     }
 
     async fn write(&self, letter: &Output) -> Result<(), SinkError> {
