@@ -3,6 +3,8 @@
 //! The properties are documented in `docs/dead-letters.md`: they are what a person searches by, and what `weir dead-letters` reads to send
 //! an event back. All of them begin with `weir-`; those of the event itself are kept as they were.
 
+mod place;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +13,9 @@ use bytestring::ByteString;
 use crate::guest::TrapCause;
 use crate::model::{Event, Output, PartitionId, Property, Scope, Value};
 use crate::outputs::{Ids, size};
+
+pub(crate) use place::write;
+pub use place::{Place, read};
 
 /// Why, in a sentence: the guest's reason, or how it broke.
 pub const REASON_PROPERTY: &str = "weir-reason";
@@ -40,6 +45,8 @@ pub const ORIGIN_OFFSET_PROPERTY: &str = "weir-origin-offset";
 pub const ORIGIN_ENQUEUED_TIME_PROPERTY: &str = "weir-origin-enqueued-time";
 /// The processor that could not process the event.
 pub const ORIGIN_PROCESSOR_PROPERTY: &str = "weir-origin-processor";
+/// On an event that was sent again from a dead letter: the letter's id. The event keeps it when it becomes a letter once more.
+pub const REDRIVEN_FROM_PROPERTY: &str = "weir-redriven-from";
 
 /// What is kept of a reason, a backtrace, an output: enough for a sentence and a stack.
 const SAID_BYTES: usize = 16 * 1024;
@@ -140,8 +147,13 @@ impl Letters {
     }
 }
 
+/// A letter's property.
+pub(crate) fn property<'a>(letter: &'a Output, key: &str) -> Option<&'a Value> {
+    letter.properties.iter().find(|property| property.key == key).map(|property| &property.value)
+}
+
 /// Whether a property was put there by a host that made a dead letter of the event.
-fn is_ours(key: &str) -> bool {
+pub(crate) fn is_ours(key: &str) -> bool {
     const OURS: [&str; 14] = [
         REASON_PROPERTY,
         CAUSE_PROPERTY,
@@ -162,7 +174,7 @@ fn is_ours(key: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use bytes::Bytes;
@@ -176,6 +188,14 @@ mod tests {
         let reason = "ä".repeat(1 << 20);
         let cause = DeadLetterCause::Broke(TrapCause::Deadline);
         letters.write(event, &Why { cause, reason: &reason, attempts: 5, stderr: "", backtrace: "main" }, limit)
+    }
+
+    /// A letter of partition 3.
+    pub(crate) fn letter_of(event_hub: &str, processor: &str, event: &Event) -> Output {
+        let scope = Scope { namespace: "n".into(), event_hub: event_hub.into(), consumer_group: "g".into() };
+        let why =
+            Why { cause: DeadLetterCause::Rejected, reason: "not a flight", attempts: 1, stderr: "", backtrace: "" };
+        Letters::new(&scope, &PartitionId::from("3"), processor, None).write(event, &why, usize::MAX)
     }
 
     fn value(letter: &Output, key: &str) -> Option<Value> {

@@ -59,6 +59,12 @@ pub fn write_output(to: &mut impl Write, output: &Output) -> io::Result<()> {
     output_line(None, output).write(to)
 }
 
+/// The same over several lines, for a person: for a file that holds one output. A body that is an object or array keeps its own shape.
+pub fn write_pretty_output(to: &mut impl Write, output: &Output) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *to, &output_line(None, output))?;
+    to.write_all(b"\n")
+}
+
 /// The same, with the name of the output that it was emitted to: for a place where several come together.
 pub fn write_named_output(to: &mut impl Write, name: &str, output: &Output) -> io::Result<()> {
     output_line(Some(name), output).write(to)

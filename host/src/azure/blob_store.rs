@@ -13,6 +13,7 @@ mod clock;
 mod container;
 mod layout;
 mod left;
+mod letters;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -20,4 +21,5 @@ mod tests;
 pub use address::{ContainerError, DEVELOPMENT_SAS};
 pub use container::{BlobContainer, Patience};
 pub use left::{Left, Leftovers};
+pub use letters::LetterContainer;
 pub use store::BlobStore;

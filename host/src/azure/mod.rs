@@ -30,7 +30,9 @@ use std::time::Duration;
 use azure_core::credentials::TokenCredential;
 use azure_messaging_eventhubs::RetryOptions;
 
-pub use blob_store::{BlobContainer, BlobStore, ContainerError, DEVELOPMENT_SAS, Left, Leftovers, Patience};
+pub use blob_store::{
+    BlobContainer, BlobStore, ContainerError, DEVELOPMENT_SAS, Left, Leftovers, LetterContainer, Patience,
+};
 pub use credential::{Credential, UnknownCredential};
 pub use hub_sink::{HubSink, SinkOptions};
 pub use sdk_source::SdkSource;

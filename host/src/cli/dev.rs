@@ -67,6 +67,35 @@ pub(crate) struct DevArgs {
 }
 
 pub(crate) async fn dev(args: DevArgs) -> Result<(), Failure> {
+    let input = match &args.events {
+        Some(file) => Some(Input::open(file).await?),
+        None => None,
+    };
+    try_out(args, input).await
+}
+
+/// Runs a module over events, and ends with them, without keeping anything.
+pub(crate) async fn try_over(
+    module: PathBuf,
+    config: String,
+    outputs: Vec<String>,
+    events: Input,
+) -> Result<(), Failure> {
+    let args = DevArgs {
+        module,
+        events: None,
+        keep_running: false,
+        partitions: 1,
+        hub: "events".into(),
+        listen: None,
+        data: None,
+        config,
+        outputs,
+    };
+    try_out(args, Some(events)).await
+}
+
+async fn try_out(args: DevArgs, input: Option<Input>) -> Result<(), Failure> {
     let config = guest_config(&args.config)?;
     let engine = wire::engine(None, Cache::Usual)?;
     let module = engine
@@ -74,7 +103,8 @@ pub(crate) async fn dev(args: DevArgs) -> Result<(), Failure> {
         .await
         .map_err(|error| Failure::failed(error.to_string()))?;
     let directory = Directory::new(args.data.clone())?;
-    let listen = args.listen.clone().unwrap_or_else(|| match args.events {
+    let finite = input.is_some() && !args.keep_running;
+    let listen = args.listen.clone().unwrap_or_else(|| match input {
         Some(_) => "127.0.0.1:0".into(),
         None => "127.0.0.1:5672".into(),
     });
@@ -90,13 +120,12 @@ pub(crate) async fn dev(args: DevArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(error.to_string()))?;
     say(format_args!("the hub {} is at {endpoint} ({})", args.hub, emulator.connection_string(Some(&args.hub))));
     let signals = Signals::listen(|| say("stopping; a second signal stops at once"))?;
-    if let Some(file) = &args.events {
+    if let Some(input) = input {
         let reading = Reading {
             keep_partition: true,
             hint: "text goes in as it is with `weir dev` alone and `weir send --lines`",
             ..Reading::default()
         };
-        let input = Input::open(file).await?;
         let name = input.name.clone();
         let sending = outgoing::send(input, &reading, &namespace, &args.hub);
         let sent = tokio::select! {
@@ -122,7 +151,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<(), Failure> {
     });
     let host = Host::builder()
         .owner(owner)
-        .until_caught_up(args.events.is_some() && !args.keep_running)
+        .until_caught_up(finite)
         .processor(ProcessorSpec {
             name: "dev".into(),
             source: Arc::new(namespace.source(&scope.event_hub, &scope.consumer_group, Timeouts::default())),

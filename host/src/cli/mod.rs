@@ -7,6 +7,8 @@
 
 mod check;
 mod checkpoints;
+mod confirm;
+mod dead_letters;
 mod dev;
 mod emulator;
 mod failure;
@@ -54,6 +56,7 @@ A first round, without an Azure account (`cargo xtask guests` builds modules to 
   weir tail --endpoint amqp://127.0.0.1:5672 --hub flights --until-caught-up
   weir run weir.toml                         what runs in production (docs/configuration.md)
   weir checkpoints weir.toml                 how far it is
+  weir dead-letters list weir.toml           what could not be processed, and why
 
 Exit codes: 0 all went well; 1 something failed, and a message says what; 2 the command line or
 the configuration is wrong; 3 stopped before everything in hand was finished (nothing is lost: it
@@ -68,6 +71,7 @@ enum Command {
     Tail(tail::TailArgs),
     Check(check::CheckArgs),
     Checkpoints(checkpoints::CheckpointsArgs),
+    DeadLetters(dead_letters::DeadLettersArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -112,6 +116,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Tail(args) => tail::tail(args).await,
             Command::Check(args) => check::check(&args),
             Command::Checkpoints(args) => checkpoints::checkpoints(args).await,
+            Command::DeadLetters(args) => dead_letters::dead_letters(args).await,
         }
     });
     // Whatever still blocks a thread (a name lookup, a read of standard input) has nothing to finish any more.

@@ -39,6 +39,11 @@ pub(crate) struct Input {
 }
 
 impl Input {
+    /// Lines that are there already.
+    pub(crate) fn lines(name: String, lines: Vec<u8>) -> Self {
+        Self { name, lines: Box::new(BufReader::new(std::io::Cursor::new(lines))) }
+    }
+
     pub(crate) async fn open(file: &Path) -> Result<Self, Failure> {
         if file == Path::new("-") {
             return Ok(Self { name: "standard input".into(), lines: Box::new(BufReader::new(tokio::io::stdin())) });
@@ -177,26 +182,29 @@ impl Sinks<'_> {
                 let partition = partition.as_deref().map(Into::into);
                 self.namespace.sink(self.hub, SinkOptions { partition, ..SinkOptions::default() })
             });
-            let mut pause = Duration::from_millis(200);
-            for attempt in 1.. {
-                match sink.publish(&outputs).await {
-                    Ok(()) => break,
-                    Err(SinkError::Transient(why)) if attempt < ATTEMPTS => {
-                        say(format_args!("sending again, some may arrive twice ({why})"));
-                        sleep(pause).await;
-                        pause *= 2;
-                    }
-                    Err(error) => {
-                        let hub = self.hub;
-                        return Err(Failure::failed(format!(
-                            "can't send to {hub}: {error}; sent before: {}",
-                            counted(before)
-                        )));
-                    }
-                }
+            if let Err(error) = deliver(sink, &outputs).await {
+                let hub = self.hub;
+                return Err(Failure::failed(format!("can't send to {hub}: {error}; sent before: {}", counted(before))));
             }
         }
         Ok(events as u64)
+    }
+}
+
+/// Publishes, over passing errors; each repeat may make events arrive twice.
+pub(crate) async fn deliver(sink: &HubSink, outputs: &[Output]) -> Result<(), SinkError> {
+    let mut pause = Duration::from_millis(200);
+    let mut attempt = 1;
+    loop {
+        match sink.publish(outputs).await {
+            Err(SinkError::Transient(why)) if attempt < ATTEMPTS => {
+                say(format_args!("sending again, some may arrive twice ({why})"));
+                sleep(pause).await;
+                pause *= 2;
+                attempt += 1;
+            }
+            published => return published,
+        }
     }
 }
 

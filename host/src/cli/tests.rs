@@ -5,10 +5,11 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::{Cli, Command};
 
-const COMMANDS: [&str; 7] = ["run", "dev", "emulator", "send", "tail", "check", "checkpoints"];
+const COMMANDS: [&str; 8] = ["run", "dev", "emulator", "send", "tail", "check", "checkpoints", "dead-letters"];
 
 /// Commands of commands.
-const ACTIONS: [(&str, [&str; 2]); 1] = [("checkpoints", ["set", "import"])];
+const ACTIONS: [(&str, &[&str]); 2] =
+    [("checkpoints", &["set", "import"]), ("dead-letters", &["list", "show", "redrive", "discard"])];
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(line.split_whitespace())
@@ -54,7 +55,7 @@ fn reference_page() -> String {
         let help = cli.find_subcommand_mut(name).unwrap().render_long_help().to_string();
         let help: Vec<_> = help.lines().map(str::trim_end).collect();
         page.push_str(&format!("\n## `weir {name}`\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
-        let actions = ACTIONS.iter().filter(|(command, _)| *command == name).flat_map(|(_, actions)| actions);
+        let actions = ACTIONS.iter().filter(|(command, _)| *command == name).flat_map(|(_, actions)| *actions);
         for action in actions {
             let help = action_help(&mut cli, name, action);
             page.push_str(&format!("\n### `weir {name} {action}`\n\n```text\n{help}\n```\n"));
@@ -124,6 +125,12 @@ fn the_command_lines_of_the_documentation_are_understood() {
         "weir checkpoints set weir.toml --processor delays --partition 0,3 --to 2026-01-01T00:00:00Z --force --yes",
         "weir checkpoints set --partition 0 --partition 3 --to 4711 --dry-run --drop-state --log-format json",
         "weir checkpoints import weir.toml --from same --from-group old --from-hub old --from-namespace old",
+        "weir dead-letters list",
+        "weir dead-letters list weir.toml --processor delays --partition 0,3 --cause trap,deadline --json",
+        "weir dead-letters show weir.toml flights/0/7/rejected",
+        "weir dead-letters redrive weir.toml flights/0/7/rejected flights/0/8/rejected --to-hub again",
+        "weir dead-letters redrive weir.toml --all --cause rejected --module delays.wasm",
+        "weir dead-letters discard weir.toml --all --yes",
         "weir checkpoints import --from https://a.blob.core.windows.net/old --from-credential cli --force --dry-run --yes",
     ] {
         if let Err(error) = parse(line) {
@@ -141,6 +148,10 @@ fn wrong_command_lines_are_refused_with_a_hint() {
         ("weir checkpoints set weir.toml --all --to yesterday", "write earliest, latest, a sequence number, or a time"),
         ("weir checkpoints weir.toml --to latest", "--to"),
         ("weir checkpoints import weir.toml", "--from <CONTAINER>"),
+        ("weir dead-letters weir.toml", "'weir.toml'"),
+        ("weir dead-letters redrive weir.toml", "<ID>..."),
+        ("weir dead-letters discard weir.toml a/0/1 --all", "cannot be used with"),
+        ("weir dead-letters redrive weir.toml --all --to-hub a --module m.wasm", "cannot be used with"),
         ("weir run --until-cought-up", "'--until-caught-up'"),
         ("weir emulator", "--hub <NAME[:PARTITIONS]>"),
         ("weir emulator --hub flights:0", "write NAME:PARTITIONS, such as flights:4, or NAME for one partition"),

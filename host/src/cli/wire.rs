@@ -10,14 +10,14 @@ use std::sync::Arc;
 use super::failure::Failure;
 use super::hub::namespace;
 use super::stores::Stores;
-use crate::azure::{Namespace, SinkOptions, Timeouts};
+use crate::azure::{BlobContainer, LetterContainer, Namespace, Patience, SinkOptions, Timeouts};
 use crate::batch::BatchLimits;
 use crate::checkpoint::Cadence;
 use crate::config::{
     BackoffConfig, CheckpointsConfig, Config, HostConfig, NamespaceConfig, ProcessorConfig, SinkConfig, Start,
 };
 use crate::host::{Host, ProcessorSpec};
-use crate::local::{FileSink, StdoutSink};
+use crate::local::{FileSink, LetterDirectory, StdoutSink};
 use crate::model::{OwnerId, Scope};
 use crate::options::{self, BreakerPolicy, Delivery, Fleet, ProcessorOptions};
 use crate::retry::{Backoff, RetryPolicy};
@@ -86,10 +86,12 @@ impl Wiring<'_> {
         let source = hubs.source(&config.event_hub, &config.consumer_group, Timeouts::default());
         let mut outputs: BTreeMap<String, Arc<dyn Sink>> = BTreeMap::new();
         for (name, sink) in &config.outputs {
-            outputs.insert(name.clone(), self.sink(sink, config).map_err(|e| format!("output `{name}`: {e}"))?);
+            outputs.insert(name.clone(), self.sink(sink, config).await.map_err(|e| format!("output `{name}`: {e}"))?);
         }
-        let dead_letter = config.dead_letter.as_ref().map(|sink| self.sink(sink, config)).transpose();
-        let dead_letter = dead_letter.map_err(|e| format!("dead letter: {e}"))?;
+        let dead_letter = match &config.dead_letter {
+            Some(sink) => Some(self.sink(sink, config).await.map_err(|e| format!("dead letter: {e}"))?),
+            None => None,
+        };
         let limits = Limits {
             memory: config.limits.memory,
             time: config.limits.time,
@@ -129,11 +131,22 @@ impl Wiring<'_> {
         Ok(made)
     }
 
-    fn sink(&mut self, sink: &SinkConfig, processor: &ProcessorConfig) -> Result<Arc<dyn Sink>, String> {
+    async fn sink(&mut self, sink: &SinkConfig, processor: &ProcessorConfig) -> Result<Arc<dyn Sink>, String> {
         Ok(match sink {
             SinkConfig::EventHub { namespace: config, event_hub } => {
                 let options = SinkOptions { timeout: processor.publish.timeout, ..SinkOptions::default() };
                 Arc::new(self.namespace(config)?.sink(event_hub, options))
+            }
+            SinkConfig::Directory(path) => {
+                let letters = LetterDirectory::new(path);
+                letters.create().map_err(|e| format!("can't make the directory {path:?}: {e}"))?;
+                Arc::new(letters)
+            }
+            SinkConfig::Container { url, credential } => {
+                let container = BlobContainer::new(url, *credential, Patience::default()).map_err(|e| e.to_string())?;
+                // What it warns of is what checkpoints suffer from; a letter is written once.
+                container.check().await.map_err(|e| e.to_string())?;
+                Arc::new(LetterContainer::new(container))
             }
             SinkConfig::File(path) => match self.files.get(&**path) {
                 Some(sink) => Arc::<FileSink>::clone(sink),
@@ -264,7 +277,8 @@ fn module_line(path: &Path, digest: &str) -> String {
 fn destinations(config: &ProcessorConfig) -> String {
     let name = |sink: &SinkConfig| match sink {
         SinkConfig::EventHub { event_hub, .. } => event_hub.to_string(),
-        SinkConfig::File(path) => format!("{path:?}"),
+        SinkConfig::File(path) | SinkConfig::Directory(path) => format!("{path:?}"),
+        SinkConfig::Container { url, .. } => url.to_string(),
         SinkConfig::Stdout => "standard output".into(),
     };
     let outputs = config.outputs.iter().map(|(output, sink)| format!(", {output} → {}", name(sink)));

@@ -233,7 +233,7 @@ fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> (Kno
         .into_iter()
         .map(|(output, table)| sink(&table, namespace.as_ref()).map(|sink| (output, sink)))
         .collect();
-    let dead_letter = table.has("dead-letter").then(|| sink(&table.table("dead-letter"), namespace.as_ref()));
+    let dead_letter = table.has("dead-letter").then(|| dead_letter(&table.table("dead-letter"), namespace.as_ref()));
     let known = Known {
         name: name.clone(),
         input: namespace.clone().zip(event_hub.clone()),
@@ -357,6 +357,41 @@ fn instant(text: &str) -> Result<Start, String> {
         .map_err(|_| "holds no instant; write date, time and zone, such as \"2026-01-01T00:00:00Z\"".to_owned())?;
     let milliseconds = i64::try_from(time.unix_timestamp_nanos() / 1_000_000).map_err(|_| "is out of range")?;
     Ok(Start::EnqueuedTime(milliseconds))
+}
+
+/// Where dead letters go: where outputs may go, and two places that keep each letter by itself.
+fn dead_letter(table: &Table<'_>, outer: Option<&NamespaceConfig>) -> Option<SinkConfig> {
+    let (directory, container) = (table.file("directory"), table.text("container"));
+    let credential = table.choice("credential").and_then(|name| name.parse().ok());
+    if table.has("credential") && !table.has("container") {
+        table.note("credential", "goes with container only; remove it");
+        return None;
+    }
+    let others = ["event-hub", "file", "stdout"].into_iter().any(|key| table.has(key));
+    if table.has("namespace") && !table.has("event-hub") {
+        return sink(table, outer);
+    }
+    match (table.has("directory"), table.has("container"), others) {
+        (true, false, false) => directory.map(SinkConfig::Directory),
+        (false, true, false) => {
+            let sound = !table.has("credential") || credential.is_some();
+            let url = container.filter(|url| check::container(table, url, credential))?;
+            sound.then_some(SinkConfig::Container { url: url.with_hidden_query(), credential })
+        }
+        (false, false, true) => sink(table, outer),
+        (false, false, false) => {
+            table.note_whole(
+                "has no destination; add directory = \"…\", container = \"https://…\", event-hub = \"…\", file = \"…\" or stdout = true",
+            );
+            None
+        }
+        _ => {
+            let named = ["directory", "container", "event-hub", "file", "stdout"];
+            let named: Vec<_> = named.into_iter().filter(|key| table.has(key)).collect();
+            table.note_whole(format!("has {} destinations ({}); keep one", named.len(), named.join(", ")));
+            None
+        }
+    }
 }
 
 fn sink(table: &Table<'_>, outer: Option<&NamespaceConfig>) -> Option<SinkConfig> {

@@ -304,6 +304,15 @@ pub enum SinkConfig {
         /// Its name.
         event_hub: Given<String>,
     },
+    /// A directory, with a file for each dead letter. Not for outputs.
+    Directory(Given<PathBuf>),
+    /// A container in Azure Blob Storage, with a blob for each dead letter. Not for outputs.
+    Container {
+        /// Its URL, which may carry a shared access signature.
+        url: Given<String>,
+        /// Who asks for access; `None`: the signature, or the default.
+        credential: Option<Credential>,
+    },
     /// A file of newline-delimited JSON.
     File(Given<PathBuf>),
     /// Standard output.

@@ -353,6 +353,30 @@ fn file_with(path: &[&str], section: &Section, name: &str, literal: &str) -> Str
 }
 
 #[test]
+fn dead_letters_have_one_place() {
+    let with = |place: &str| parse(&MINIMAL.replace("{ file = \"rejected.ndjson\" }", place));
+    let place = |text: &str| with(text).unwrap().processors[0].dead_letter.clone().unwrap();
+    assert_eq!(place("{ directory = \"/dead\" }"), SinkConfig::Directory(Given::plain("/dead".into())));
+    let url = "https://a.blob.core.windows.net/dead?sig=secret";
+    let container = place(&format!("{{ container = \"{url}\" }}"));
+    assert_eq!(container, SinkConfig::Container { url: Given::plain(url.into()), credential: None });
+    assert!(!format!("{container:?}").contains("secret"));
+    for (wrong, why) in [
+        ("{ directory = \"a\", credential = \"cli\" }", "credential = \"cli\" goes with container only; remove it"),
+        ("{ directory = \"a\", file = \"b\" }", "dead-letter has 2 destinations (directory, file); keep one"),
+        (
+            "{ directory = \"a\", namespace = { fully-qualified-namespace = \"x.y\" } }",
+            "goes with event-hub only; remove it",
+        ),
+        ("{ container = \"http://a.example/dead\" }", "has no TLS"),
+        ("{}", "has no destination; add directory = "),
+    ] {
+        let error = with(wrong).unwrap_err().to_string();
+        assert!(error.contains(why), "{wrong}: {error}");
+    }
+}
+
+#[test]
 fn every_example_of_the_reference_is_accepted() {
     each_section(&ROOT, &[], &mut |section, path| {
         for key in section.keys.iter().filter(|key| !key.example.is_empty()) {

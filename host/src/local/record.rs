@@ -222,7 +222,7 @@ fn checksum<T: Serialize>(record: &T) -> Result<String, serde_json::Error> {
 
 /// A directory or file name for any text: lower-case, with everything that a file system might take amiss written as
 /// `%xx`. Different names stay different (but for case, which Event Hubs ignores), and none can leave its directory.
-pub(super) fn segment(name: &str) -> String {
+pub(crate) fn segment(name: &str) -> String {
     let mut segment = String::new();
     for byte in name.to_lowercase().bytes() {
         let plain = byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'$');

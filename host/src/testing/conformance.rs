@@ -1,5 +1,5 @@
-//! What every [`CheckpointStore`] must do. Call [`checkpoint_store`] with an empty one; it panics where the store is at
-//! fault.
+//! What every [`CheckpointStore`] must do, and every [`Sink`] of dead letters. Call [`checkpoint_store`] or [`sink`] with an empty one; it
+//! panics where that is at fault.
 
 #![allow(clippy::panic, reason = "a conformance check fails by panicking, like the test that calls it")]
 
@@ -8,9 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::model::{Checkpoint, ETag, Incarnation, Mark, OwnerId, PartitionId, Position, Tenancy};
+use crate::dead_letter::{
+    ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_PARTITION_PROPERTY, ORIGIN_PROCESSOR_PROPERTY, ORIGIN_SEQUENCE_NUMBER_PROPERTY,
+};
+use crate::model::{
+    Checkpoint, ETag, Incarnation, Mark, Output, OwnerId, PartitionId, Position, Property, Tenancy, Value,
+};
 use crate::seams::{
-    CheckpointStore, HostRecord, Listing, Ownership, Part, PartitionRecord, Presence, StoreError, Written,
+    CheckpointStore, HostRecord, Listing, Ownership, Part, PartitionRecord, Presence, Sink, StoreError, Written,
 };
 
 /// Tries a read or a write again while it certainly did not happen. `None`: it may have happened.
@@ -367,6 +372,48 @@ async fn commit(
             },
         }
     }
+}
+
+/// What a sink of dead letters must do: keep all of every letter, the same of a repeat, and letters of two processors apart. `stored`
+/// answers what is in it, of the processors `one` and `two` of the hub `hub`.
+///
+/// # Panics
+/// Where the sink does something else.
+pub async fn sink(sink: &dyn Sink, stored: impl AsyncFn() -> Vec<Output>) {
+    let letter = |processor: &str, number: i64| Output {
+        id: format!("hub/0/{number}/rejected").into(),
+        partition_key: Some("AA".into()),
+        content_type: Some("text/plain".into()),
+        message_id: Some("m".into()),
+        correlation_id: Some("c".into()),
+        properties: vec![
+            Property { key: "own".into(), value: Value::Timestamp(-5) },
+            Property { key: ORIGIN_EVENT_HUB_PROPERTY.into(), value: Value::Text("hub".into()) },
+            Property { key: ORIGIN_PARTITION_PROPERTY.into(), value: Value::Text("0".into()) },
+            Property { key: ORIGIN_PROCESSOR_PROPERTY.into(), value: Value::Text(processor.into()) },
+            Property { key: ORIGIN_SEQUENCE_NUMBER_PROPERTY.into(), value: Value::Integer(number) },
+        ],
+        body: vec![0xff, 0, u8::try_from(number).unwrap_or(0)].into(),
+    };
+    let publish = async |letters: &[Output]| {
+        if let Err(error) = sink.publish(letters).await {
+            panic!("{} letters were not accepted: {error}", letters.len());
+        }
+    };
+    let count = i64::try_from(sink.max_outputs().min(40)).unwrap_or(40);
+    let of = |processor: &str| (0..count).map(|number| letter(processor, number)).collect::<Vec<_>>();
+    publish(&[]).await;
+    assert_eq!(stored().await, [], "nothing was published");
+    publish(&of("one")).await;
+    publish(&of("two")).await;
+    let all = [of("one"), of("two")].concat();
+    assert_eq!(
+        stored().await,
+        all,
+        "everything is kept, in the order of the events, and nobody's letters replace another's"
+    );
+    publish(&of("one")).await;
+    assert_eq!(stored().await, all, "a repeat adds nothing");
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod checkpoints;
 mod faults;
 mod fleet;
 mod keda;
+mod letters;
 mod store;
 
 /// The URL of Azurite's account.

@@ -3,6 +3,7 @@
 
 mod cli;
 mod cli_checkpoints;
+mod cli_dead_letters;
 mod fault_table;
 mod faults;
 mod hog;

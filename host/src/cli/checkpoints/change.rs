@@ -8,7 +8,6 @@
 //! Before it claims, the command announces itself as a host that is leaving. Hosts take an owner that says nothing for one of another kind
 //! that wants an even share, and would give up partitions for it.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -352,25 +351,8 @@ pub(super) fn show(changes: &[Change]) -> Result<(), Failure> {
 
 /// Asks whoever is at the terminal.
 pub(super) fn confirm(count: usize, yes: bool) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage(
-            "nothing was written: nobody is at the terminal to agree. Add --yes to write, --dry-run to look only",
-        ));
-    }
-    let mut stderr = std::io::stderr();
-    // Without the question, the answer is missing as well.
-    let _ = write!(stderr, "Write {count} checkpoint{}? [y/N] ", if count == 1 { "" } else { "s" });
-    let _ = stderr.flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.map_err(|error| Failure::failed(format!("can't read the answer: {error}")))?;
-    match &*answer.trim().to_lowercase() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::failed("nothing was written")),
-    }
+    let question = format!("Write {count} checkpoint{}?", if count == 1 { "" } else { "s" });
+    crate::cli::confirm::confirm(&question, yes, "nothing was written", "Add --yes to write, --dry-run to look only")
 }
 
 /// Writes all of them; each by itself, so that what fails with one leaves the others. The problems are lines for a person.

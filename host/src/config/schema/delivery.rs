@@ -93,13 +93,44 @@ pub(crate) static OUTPUT: Section = Section {
 /// `dead-letter`.
 pub(crate) static DEAD_LETTER: Section = Section {
     header: "[processor.dead-letter]",
-    about: "Exactly one of `event-hub`, `file` and `stdout`. A dead letter is the event as it came, with the reason and its origin as properties.",
-    keys: DESTINATION,
+    about: "Exactly one of `directory`, `container`, `event-hub`, `file` and `stdout`. A dead letter is the event as it came, with the reason \
+            and its origin as properties. `weir dead-letters` lists them and sends them back ([dead letters](dead-letters.md)).",
+    keys: &[
+        key(
+            "directory",
+            Kind::Path,
+            Described("none"),
+            "\"dead\"",
+            "A directory with a readable file for each letter. Several processors may share it.",
+        ),
+        key(
+            "container",
+            Kind::Text,
+            Described("none"),
+            "\"https://fleet.blob.core.windows.net/dead\"",
+            "A container in Azure Blob Storage with a readable blob for each letter: its URL, or `${NAME}` for one with a shared access signature. \
+             It must exist. Any number of hosts share it.",
+        ),
+        key(
+            "credential",
+            Kind::Choice(&["default", "managed-identity", "workload-identity", "cli"]),
+            Described("`default`, unless the URL has a signature"),
+            "\"managed-identity\"",
+            "Who asks for access to the container; it needs the role `Storage Blob Data Contributor`.",
+        ),
+        EVENT_HUB,
+        FILE,
+        STDOUT,
+        HUB_NAMESPACE,
+    ],
 };
 
-const DESTINATION: &[Key] = &[
-    key("event-hub", Kind::Hub, Described("none"), "\"late-flights\"", "A hub. The partition key is kept."),
-    key("file", Kind::Path, Described("none"), "\"out.ndjson\"", "A file of newline-delimited JSON, appended to."),
-    key("stdout", Kind::Flag, Described("`false`"), "true", "Standard output, as newline-delimited JSON."),
-    table("namespace", &NAMESPACE, Described("the processor's"), "The hub's namespace, when it is another one."),
-];
+const DESTINATION: &[Key] = &[EVENT_HUB, FILE, STDOUT, HUB_NAMESPACE];
+const EVENT_HUB: Key =
+    key("event-hub", Kind::Hub, Described("none"), "\"late-flights\"", "A hub. The partition key is kept.");
+const FILE: Key =
+    key("file", Kind::Path, Described("none"), "\"out.ndjson\"", "A file of newline-delimited JSON, appended to.");
+const STDOUT: Key =
+    key("stdout", Kind::Flag, Described("`false`"), "true", "Standard output, as newline-delimited JSON.");
+const HUB_NAMESPACE: Key =
+    table("namespace", &NAMESPACE, Described("the processor's"), "The hub's namespace, when it is another one.");

@@ -108,6 +108,14 @@ stdout = false"#,
     ),
     (
         r#"[processor.outputs.default]
+directory = "a""#,
+        &[
+            r#"line 11: processor[delays].outputs.default has no destination; add event-hub = "…", file = "…" or stdout = true"#,
+            r#"line 12: processor[delays].outputs.default.directory is unknown; there are event-hub, file, stdout, namespace"#,
+        ],
+    ),
+    (
+        r#"[processor.outputs.default]
 file = "a"
 namespace = { fully-qualified-namespace = "x.y" }"#,
         &[

@@ -1,0 +1,76 @@
+//! `weir dead-letters discard`: removes letters that nobody wants back.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Desk, Filter, counted, verdict};
+use crate::cli::confirm::confirm;
+use crate::cli::failure::Failure;
+use crate::cli::say;
+
+/// Remove letters for good
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir dead-letters discard weir.toml flights/0/7/rejected
+  weir dead-letters discard weir.toml --all --cause rejected
+  weir dead-letters discard weir.toml --all --yes
+
+The events of the letters are lost, unless they are still in the hub that they came from. Nothing
+is removed before you agree.")]
+pub(super) struct DiscardArgs {
+    /// The configuration
+    #[arg(value_name = "WEIR.TOML")]
+    config: PathBuf,
+    /// The letters' ids, as `list` prints them
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    ids: Vec<String>,
+    /// All letters of the processor
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    #[command(flatten)]
+    filter: Filter,
+    /// Which processor of the configuration, when it has several
+    #[arg(long, value_name = "NAME")]
+    processor: Option<String>,
+    /// Remove without asking
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) async fn discard(args: DiscardArgs) -> Result<(), Failure> {
+    let desk = Desk::find(&args.config, args.processor.as_deref())?;
+    if !desk.shelf.gives_up_letters() {
+        return Err(Failure::usage(format!(
+            "letters can't be taken out of {}, which a host appends to: stop the host and edit or remove the file, or have letters in a \
+             directory or container",
+            desk.shelf
+        )));
+    }
+    let (selected, mut problems) = desk.select(&args.ids, &args.filter).await?;
+    if !selected.is_empty() {
+        let question = format!("Remove {} from {} for good?", counted(selected.len()), desk.shelf);
+        confirm(
+            &question,
+            args.yes,
+            "nothing was removed",
+            "Add --yes to remove, or look with `weir dead-letters list`",
+        )?;
+    }
+    let mut count = 0;
+    for (entry, head) in selected {
+        let removed = async {
+            match desk.shelf.read(&entry).await? {
+                Some(letter) => desk.shelf.remove(&entry, &letter).await.map(|()| true),
+                None => Ok(false),
+            }
+        };
+        match removed.await {
+            Ok(removed) => count += usize::from(removed),
+            Err(why) => problems.push(format!("{} was not removed: {why}", head.id)),
+        }
+    }
+    say(format_args!("{} removed", counted(count)));
+    verdict(&problems)
+}
