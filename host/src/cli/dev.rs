@@ -68,7 +68,7 @@ pub(crate) struct DevArgs {
 
 pub(crate) async fn dev(args: DevArgs) -> Result<(), Failure> {
     let config = guest_config(&args.config)?;
-    let engine = wire::engine(None, Cache::Usual)?;
+    let engine = wire::engine(None, None, Cache::Usual)?;
     let module = engine
         .load(ModuleSource::File(args.module.clone()))
         .await

@@ -10,7 +10,7 @@
 //! part and goes to the log.
 //!
 //! One file per idea: [`engine`] (settings, runtime, ticker), [`inspect`](mod@inspect) (names without compiling), [`module`] (load) with `cache`,
-//! [`instance`] (one task per live guest) with `context` (what its imports touch), `budget` (time), `trap` (what is said of a
+//! [`instance`] (one task per live guest) with `context` (what its imports touch), `log` (its lines in the host's log), `rate`, `budget` (time), `trap` (what is said of a
 //! broken guest), and a file per WIT version (`v0_1`): the generated types and their conversion are known nowhere else.
 
 mod budget;
@@ -21,7 +21,9 @@ mod engine;
 mod inspect;
 mod instance;
 mod live;
+mod log;
 mod module;
+mod rate;
 mod stdio;
 mod text;
 mod trap;

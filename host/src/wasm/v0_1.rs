@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Result, Store};
 
@@ -207,7 +208,7 @@ fn failure(failure: types::Failure) -> Failure {
 }
 
 fn reason(text: &str) -> String {
-    clean(text, REASON, true)
+    clean(text, REASON, false)
 }
 
 impl logging::Host for Context {
@@ -219,7 +220,7 @@ impl logging::Host for Context {
             logging::Level::Warn => tracing::Level::WARN,
             logging::Level::Error => tracing::Level::ERROR,
         };
-        Context::log(self, level, &message, &fields);
+        self.log.line(level, &message, &fields, Instant::now());
         Ok(())
     }
 }

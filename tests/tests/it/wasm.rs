@@ -2,6 +2,7 @@
 
 mod calls;
 mod failures;
+mod hostile;
 mod isolation;
 mod modules;
 mod support;
