@@ -22,7 +22,7 @@ use crate::model::{Output, OwnerId, Scope, Value};
 use crate::ndjson;
 use crate::options::ProcessorOptions;
 use crate::seams::{Sink, SinkError};
-use crate::wasm::{Limits, ModuleSource};
+use crate::wasm::{Limits, Metrics, ModuleSource};
 
 /// Try a module: a local namespace, its events in, its outputs on standard output
 #[derive(Debug, Args)]
@@ -119,6 +119,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<(), Failure> {
         name: "dev".into(),
         limits: Limits::default(),
         targets: outputs.keys().cloned().collect(),
+        metrics: Metrics::default(),
     });
     let host = Host::builder()
         .owner(owner)

@@ -22,7 +22,7 @@ use crate::model::{OwnerId, Scope};
 use crate::options::{self, Fleet, ProcessorOptions};
 use crate::retry::{Backoff, RetryPolicy};
 use crate::seams::Sink;
-use crate::wasm::{Engine, EngineError, EngineOptions, Limits, ModuleSource};
+use crate::wasm::{Engine, EngineError, EngineOptions, Limits, Metrics, ModuleSource};
 
 /// A host and what is to be said about it.
 pub(crate) struct Wired {
@@ -101,6 +101,7 @@ impl Wiring<'_> {
             log_lines: config.limits.log_lines,
             log_lines_per_second: config.limits.log_lines_per_second,
             log_bytes_per_second: config.limits.log_bytes_per_second,
+            metric_series: config.limits.metric_series,
         };
         let start = format!(
             "{}: {} reads {scope}{}",
@@ -112,6 +113,7 @@ impl Wiring<'_> {
             name: config.name.as_str().into(),
             limits,
             targets: outputs.keys().cloned().collect(),
+            metrics: Metrics::default(),
         });
         let spec = ProcessorSpec {
             name: config.name.clone().into_inner(),

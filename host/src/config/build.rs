@@ -311,6 +311,7 @@ fn limits(table: &Table<'_>, memory: Option<u64>) -> Option<LimitsConfig> {
     let (table_elements, host_call_bytes) = (table.count("table-elements"), table.size("host-call-bytes"));
     let (lines, lines_per_second) = (table.count("log-lines"), table.count("log-lines-per-second"));
     let bytes_per_second = table.size("log-bytes-per-second");
+    let metric_series = table.count("metric-series");
     Some(LimitsConfig {
         memory: usize::try_from(memory?).ok()?,
         time: time?,
@@ -323,6 +324,7 @@ fn limits(table: &Table<'_>, memory: Option<u64>) -> Option<LimitsConfig> {
         log_lines: u64::try_from(lines?).ok()?,
         log_lines_per_second: u64::try_from(lines_per_second?).ok()?,
         log_bytes_per_second: bytes_per_second?,
+        metric_series: usize::try_from(metric_series?).ok()?,
     })
 }
 

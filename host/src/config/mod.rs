@@ -291,6 +291,8 @@ pub struct LimitsConfig {
     pub log_lines_per_second: u64,
     /// Bytes of log lines per second.
     pub log_bytes_per_second: u64,
+    /// Series of the module's metrics.
+    pub metric_series: usize,
 }
 
 /// Where outputs or dead letters go.

@@ -12,6 +12,7 @@ use super::budget::Slices;
 use super::emit::Outputs;
 use super::instance::{Limits, ProcessorOptions};
 use super::log::GuestLog;
+use super::metrics::Measuring;
 use super::module::Module;
 use super::stdio::Capture;
 use crate::model::{Event, PartitionId};
@@ -32,6 +33,7 @@ pub(super) struct Context {
     pub(super) stderr: Capture,
     stdout: Capture,
     pub(super) log: GuestLog,
+    pub(super) metrics: Measuring,
     /// Bytes of the engine's stacks, for the sentence.
     pub(super) stack: usize,
     wasi: WasiCtx,
@@ -56,6 +58,7 @@ impl Context {
             slices: Slices::new(options.limits.time, engine.tick),
             outputs: Outputs::new(options.limits.outputs_per_second, now),
             log: GuestLog::new(Arc::clone(&options), partition.clone(), module.digest(), now),
+            metrics: Measuring::new(options.metrics.clone(), options.limits.metric_series),
             stack: engine.stack,
             options,
             partition,
@@ -72,6 +75,13 @@ impl Context {
         self.outputs.begin(events.is_some());
         self.memory.refused = None;
         self.log.begin(events.unwrap_or_default());
+    }
+
+    /// A call ended; `answered` says whether what it measured counts.
+    pub(super) fn settle(&mut self, answered: bool) {
+        if let Some(refused) = self.metrics.settle(answered) {
+            self.log.warn(&refused);
+        }
     }
 
     /// A call ended in an answer: what it wrote goes to the log.

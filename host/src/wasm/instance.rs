@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::live::Live;
+use super::metrics::Metrics;
 use super::module::Module;
 use crate::guest::{Answer, Batch, CloseReason, Failure, Instance, Opening, Processor, TrapCause, TrapReport};
 
@@ -27,6 +28,8 @@ pub struct ProcessorOptions {
     pub limits: Limits,
     /// The deployment's outputs. A guest that names no target means `default`.
     pub targets: Vec<String>,
+    /// Where the measurements of its instances are added up.
+    pub metrics: Metrics,
 }
 
 /// What an instance may use. A call that goes beyond memory or time ends the instance; one that emits too much is told so.
@@ -52,6 +55,8 @@ pub struct Limits {
     pub log_lines_per_second: u64,
     /// Their bytes, likewise.
     pub log_bytes_per_second: u64,
+    /// Series that a processor's measurements may have, over all its instances.
+    pub metric_series: usize,
 }
 
 impl Default for Limits {
@@ -67,6 +72,7 @@ impl Default for Limits {
             log_lines: 1000,
             log_lines_per_second: 100,
             log_bytes_per_second: 64 << 10,
+            metric_series: 1000,
         }
     }
 }

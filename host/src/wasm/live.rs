@@ -43,6 +43,7 @@ impl Live {
             guest.open(store, opening).await.map(|opened| opened.map(|()| guest))
         });
         let guest = opened.await.map_err(Failure::Trap)??;
+        store.data_mut().settle(true);
         store.data_mut().flush(Instant::now());
         Ok(Self { store, guest })
     }
@@ -61,8 +62,10 @@ impl Live {
         if let Ok(Answer { ack, outputs }) = &answer
             && let Err(message) = check(ack, outputs, events.len())
         {
+            context.settle(false);
             return Err(Failure::Trap(trap::report(TrapCause::InvalidAnswer, message, context)));
         }
+        context.settle(answer.is_ok());
         context.flush(Instant::now());
         answer
     }
@@ -73,6 +76,7 @@ impl Live {
         let work = || Work("`close`".into());
         let closed = call(store, None, work, async |store| guest.close(store, reason).await).await;
         let context = store.data_mut();
+        context.settle(closed.is_ok());
         context.flush(Instant::now());
         if let Err(report) = closed {
             tracing::warn!(processor = %context.options.name, partition = %context.partition, cause = %report.cause,
@@ -99,8 +103,12 @@ async fn call<T>(
     };
     match ended {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(trap::classify(&error, store.data(), &work())),
+        Ok(Err(error)) => {
+            store.data_mut().settle(false);
+            Err(trap::classify(&error, store.data(), &work()))
+        }
         Err(WaitedTooLong) => {
+            store.data_mut().settle(false);
             let Work(work) = work();
             let message = format!("it waited for more than {time:?} (during {work}); raise limits.time, or wait less");
             Err(trap::report(TrapCause::Deadline, message, store.data()))

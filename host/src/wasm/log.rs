@@ -223,7 +223,10 @@ mod tests {
     use crate::wasm::Limits;
 
     fn volume(limits: Limits, now: Instant) -> Volume {
-        Volume::new(&ProcessorOptions { name: "story".into(), limits, targets: vec![] }, now)
+        Volume::new(
+            &ProcessorOptions { name: "story".into(), limits, targets: vec![], metrics: Default::default() },
+            now,
+        )
     }
 
     #[test]

@@ -4,5 +4,6 @@ mod calls;
 mod failures;
 mod hostile;
 mod isolation;
+mod metrics;
 mod modules;
 mod support;

@@ -68,6 +68,13 @@ pub(crate) static LIMITS: Section = Section {
             "Bytes of log lines per second, likewise.",
         ),
         key(
+            "metric-series",
+            Kind::Count(0, 100_000),
+            Value("1000"),
+            "100",
+            "Series (a name with its labels) that the module's metrics may have, over all partitions. What is beyond is dropped and counted.",
+        ),
+        key(
             "held-events",
             Kind::Count(1, 100_000_000),
             Value("500000"),

@@ -14,6 +14,7 @@
 //! | `emit:N` `emit-bytes:N` `emit-to:NAME` | outputs, passed to the host at the end of the batch |
 //! | `flood` `flood-log` `flood-print` | outputs, log lines or raw output for ever, whatever the host says |
 //! | `log:N` `print:TEXT` `print-error:TEXT` `forge` `escape` | log lines and raw output |
+//! | `count:NAME` `gauge:NAME` `record:NAME` `series:N` | metrics: one more, the value 2.5, or N series of one counter |
 //! | `environment` | fails with what it finds of variables, arguments, files and network |
 
 use std::hint::black_box;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use weir_guest::{
-    Ack, CloseReason, Event, Failure, OpenReason, Opening, Output, Outputs, Processor, Progress, export, info,
+    Ack, CloseReason, Event, Failure, OpenReason, Opening, Output, Outputs, Processor, Progress, export, info, metrics,
 };
 
 /// What to do apart from what events say.
@@ -152,6 +153,10 @@ impl Misbehave {
             "escape" => info!("one\ntwo\u{1b}[31m"),
             "print" => println!("{argument}"),
             "print-error" => eprintln!("{argument}"),
+            "count" => metrics::counter_add(argument, 1, &[("label", "value")]),
+            "gauge" => metrics::gauge_set(argument, 2.5, &[]),
+            "record" => metrics::histogram_record(argument, 2.5, &[]),
+            "series" => (0..number()).for_each(|n| metrics::counter_add("series", 1, &[("n", &n.to_string())])),
             "environment" => return Err(Failure::fatal(environment())),
             _ => {}
         }

@@ -111,8 +111,9 @@ async fn what_the_host_copies_is_bounded() {
     for command in ["long-log:2000000", "long-fatal:2000000"] {
         let report = trap(beside_a_neighbour(&engine(), limits.clone(), batch(&[command])).await);
         assert_eq!(report.cause, TrapCause::Trap);
-        let words = "handed over more than 1 MiB at once (during event 100 (16 bytes)); raise limits.host-call-bytes";
-        assert!(report.message.contains("raise limits.host-call-bytes"), "{command}: {}, not {words}", report.message);
+        let words = "handed over more than 1 MiB at once";
+        assert!(report.message.contains(words), "{command}: {}", report.message);
+        assert!(report.message.contains("raise limits.host-call-bytes"), "{command}: {}", report.message);
     }
     assert!(obey_within(super::support::limits(limits), &["long-log:500000"]).await.is_ok());
 }
