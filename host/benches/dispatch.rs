@@ -147,6 +147,20 @@ mod bare {
         }
     }
 
+    impl bindings::weir::processor::metrics::Host for Context {
+        fn counter_add(&mut self, _: String, _: u64, _: Vec<(String, String)>) -> wasmtime::Result<()> {
+            Ok(())
+        }
+
+        fn gauge_set(&mut self, _: String, _: f64, _: Vec<(String, String)>) -> wasmtime::Result<()> {
+            Ok(())
+        }
+
+        fn histogram_record(&mut self, _: String, _: f64, _: Vec<(String, String)>) -> wasmtime::Result<()> {
+            Ok(())
+        }
+    }
+
     pub(super) struct Bare {
         store: Store<Context>,
         guest: bindings::EventProcessor,
