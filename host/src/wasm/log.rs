@@ -60,7 +60,7 @@ impl GuestLog {
         self.write(level, None, message, fields, now);
     }
 
-    /// What the guest wrote to a stream, cleaned already. A call ends with it, so it also says what was dropped, if it is time to.
+    /// What the guest wrote to a stream, cleaned already: a line of the log for each of its lines.
     pub(super) fn output(&mut self, stream: &'static str, text: &str, now: Instant) {
         for line in text.lines() {
             self.write(tracing::Level::INFO, Some(stream), line, &[], now);
