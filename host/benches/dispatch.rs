@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
 use weir_host::guest::{Batch, Instance, OpenReason, Opening};
 use weir_host::model::{Event, Property, Scope, Value};
-use weir_host::wasm::{Engine, EngineOptions, Limits, ModuleSource, ProcessorOptions};
+use weir_host::wasm::{Engine, EngineOptions, Limits, Metrics, ModuleSource, ProcessorOptions};
 
 const ROUNDS: usize = 41;
 /// Events of one round.
@@ -60,8 +60,12 @@ impl Host {
             checkpoint: None,
             config: "{}".into(),
         };
-        let options =
-            ProcessorOptions { name: "bench".into(), limits: Limits::default(), targets: vec!["default".into()] };
+        let options = ProcessorOptions {
+            name: "bench".into(),
+            limits: Limits::default(),
+            targets: vec!["default".into()],
+            metrics: Metrics::default(),
+        };
         let instance = runtime.block_on(async {
             let source = ModuleSource::Bytes { name: "identity".into(), bytes: module.to_vec().into() };
             engine.load(source).await.unwrap().processor(options).open(opening).await.unwrap()
@@ -140,6 +144,20 @@ mod bare {
     impl bindings::weir::processor::fields::Host for Context {
         fn select(&mut self, _: Vec<String>) -> wasmtime::Result<Vec<String>> {
             Ok(Vec::new())
+        }
+    }
+
+    impl bindings::weir::processor::metrics::Host for Context {
+        fn counter_add(&mut self, _: String, _: u64, _: Vec<(String, String)>) -> wasmtime::Result<()> {
+            Ok(())
+        }
+
+        fn gauge_set(&mut self, _: String, _: f64, _: Vec<(String, String)>) -> wasmtime::Result<()> {
+            Ok(())
+        }
+
+        fn histogram_record(&mut self, _: String, _: f64, _: Vec<(String, String)>) -> wasmtime::Result<()> {
+            Ok(())
         }
     }
 

@@ -55,6 +55,7 @@ fn main() {
         name: "identity".into(),
         limits: Limits::default(),
         targets: vec!["default".into()],
+        metrics: wasm::Metrics::default(),
     });
 
     let (mut of_bare, mut of_same, mut of_host) = (Vec::new(), Vec::new(), Vec::new());

@@ -64,6 +64,7 @@ mod event;
 mod export;
 mod host;
 pub mod log;
+pub mod metrics;
 mod output;
 mod processor;
 #[cfg(not(target_arch = "wasm32"))]

@@ -61,6 +61,7 @@ pub struct Harness<P> {
     next: i64,
     selected: Option<Vec<String>>,
     logs: Vec<Line>,
+    metrics: Vec<Measurement>,
 }
 
 /// What a processor answered, and what it emitted with it. On a failure the host drops the outputs, and so does the harness.
@@ -83,6 +84,28 @@ pub struct Line {
     pub fields: Vec<(String, String)>,
 }
 
+/// A measurement, as the processor made it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measurement {
+    /// Of the series.
+    pub name: String,
+    /// By name, in the order that they were given in.
+    pub labels: Vec<(String, String)>,
+    /// What was measured.
+    pub value: Measured,
+}
+
+/// What was measured, and as what.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Measured {
+    /// Added to a counter.
+    Counter(u64),
+    /// Set as a gauge.
+    Gauge(f64),
+    /// Recorded in a histogram.
+    Histogram(f64),
+}
+
 impl<P: Processor> Harness<P> {
     /// Opens the processor with this config, as [`opening`] has it.
     pub fn open(config: impl Serialize) -> Result<Self, Failure> {
@@ -93,7 +116,8 @@ impl<P: Processor> Harness<P> {
     pub fn open_with(opening: &Opening) -> Result<Self, Failure> {
         let (processor, heard) = stand_in::during(|| processor::open::<P>(opening));
         let next = opening.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.sequence_number + 1);
-        Ok(Self { processor: processor?, out: Outputs::default(), next, selected: heard.selected, logs: heard.logs })
+        let (out, metrics) = (Outputs::default(), heard.metrics);
+        Ok(Self { processor: processor?, out, next, selected: heard.selected, logs: heard.logs, metrics })
     }
 
     /// Hands over a batch. Events that have no sequence number yet get the next ones; those that have one keep it, so a
@@ -106,7 +130,10 @@ impl<P: Processor> Harness<P> {
         let outputs = std::mem::take(self.out.list());
         let answer = Answer { ack: answer?, outputs };
         match breach(&answer, &numbers) {
-            None => Ok(answer),
+            None => {
+                self.metrics.extend(heard.metrics);
+                Ok(answer)
+            }
             Some(what) => Err(Failure::Fatal(format!("the answer breaks the contract: {what}"))),
         }
     }
@@ -126,6 +153,11 @@ impl<P: Processor> Harness<P> {
     /// What was logged so far.
     pub fn logs(&self) -> &[Line] {
         &self.logs
+    }
+
+    /// What was measured so far, by calls whose answer stands.
+    pub fn metrics(&self) -> &[Measurement] {
+        &self.metrics
     }
 
     fn prepare(&mut self, mut event: Event) -> Event {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 use weir_guest::log::Level;
-use weir_guest::testing::{Harness, Line, event, opening};
+use weir_guest::testing::{Harness, Line, Measured, Measurement, event, opening};
 use weir_guest::{
     Ack, Checkpoint, CloseReason, Event, Failure, Metadata, NoConfig, Opening, Origin, Outcome, Output, Outputs,
-    Problem, Processor, Property, Redelivery, Rejection, Value,
+    Problem, Processor, Property, Redelivery, Rejection, Value, metrics,
 };
 
 /// Does what the body says, after emitting the body.
@@ -296,4 +296,42 @@ fn times_before_and_after_1970() {
     let at = |enqueued_time| Event { enqueued_time, ..event("") }.enqueued();
     assert_eq!(at(1_500), std::time::UNIX_EPOCH + Duration::from_millis(1_500));
     assert_eq!(at(-1), std::time::UNIX_EPOCH - Duration::from_millis(1));
+}
+
+/// Measures each event, and fails where the body says so.
+struct Measuring;
+
+impl Processor for Measuring {
+    type Config = NoConfig;
+
+    fn open(_: NoConfig, _: &Opening) -> Result<Self, Failure> {
+        metrics::gauge_set("opened", 1.0, &[]);
+        Ok(Self)
+    }
+
+    fn process(&mut self, events: Vec<Event>, _: &mut Outputs) -> Result<Ack, Failure> {
+        metrics::counter_add("events", events.len() as u64, &[("kind", "all")]);
+        metrics::histogram_record("batch", 0.5, &[]);
+        if events[0].text().is_ok_and(|text| text == "retry") { Err(Failure::retry("as told")) } else { Ok(Ack::all()) }
+    }
+}
+
+#[test]
+fn what_a_call_measures_counts_once_its_answer_stands() {
+    let mut measuring = Harness::<Measuring>::open(json!({})).unwrap();
+    measuring.process([event("retry")]).unwrap_err();
+    measuring.process([event("a"), event("b")]).unwrap();
+    let measured = |name: &str, labels: &[(&str, &str)], value| Measurement {
+        name: name.into(),
+        labels: labels.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
+        value,
+    };
+    assert_eq!(
+        measuring.metrics(),
+        [
+            measured("opened", &[], Measured::Gauge(1.0)),
+            measured("events", &[("kind", "all")], Measured::Counter(2)),
+            measured("batch", &[], Measured::Histogram(0.5)),
+        ]
+    );
 }

@@ -22,7 +22,7 @@ use crate::model::{Output, OwnerId, Scope, Value};
 use crate::ndjson;
 use crate::options::ProcessorOptions;
 use crate::seams::{Sink, SinkError};
-use crate::wasm::{Limits, ModuleSource};
+use crate::wasm::{Limits, Metrics, ModuleSource};
 
 /// Try a module: a local namespace, its events in, its outputs on standard output
 #[derive(Debug, Args)]
@@ -97,7 +97,7 @@ pub(crate) async fn try_over(
 
 async fn try_out(args: DevArgs, input: Option<Input>) -> Result<(), Failure> {
     let config = guest_config(&args.config)?;
-    let engine = wire::engine(None, Cache::Usual)?;
+    let engine = wire::engine(None, None, Cache::Usual)?;
     let module = engine
         .load(ModuleSource::File(args.module.clone()))
         .await
@@ -148,6 +148,7 @@ async fn try_out(args: DevArgs, input: Option<Input>) -> Result<(), Failure> {
         name: "dev".into(),
         limits: Limits::default(),
         targets: outputs.keys().cloned().collect(),
+        metrics: Metrics::default(),
     });
     let host = Host::builder()
         .owner(owner)

@@ -22,7 +22,7 @@ use crate::model::{OwnerId, Scope};
 use crate::options::{self, BreakerPolicy, Delivery, Fleet, ProcessorOptions};
 use crate::retry::{Backoff, RetryPolicy};
 use crate::seams::Sink;
-use crate::wasm::{Engine, EngineError, EngineOptions, Limits, ModuleSource};
+use crate::wasm::{Engine, EngineError, EngineOptions, Limits, Metrics, ModuleSource};
 
 /// A host and what is to be said about it.
 pub(crate) struct Wired {
@@ -36,7 +36,7 @@ pub(crate) struct Wired {
 
 pub(crate) async fn wire(config: &Config, until_caught_up: bool) -> Result<Wired, Failure> {
     let owner = OwnerId::from(&*owner(&config.host));
-    let engine = engine(config.host.guest_threads, cache(&config.host))?;
+    let engine = engine(config.host.guest_threads, Some(config.host.guest_stack), cache(&config.host))?;
     let stores = Stores::new(&config.checkpoints).map_err(Failure::failed)?;
     stores.check().await.map_err(Failure::failed)?;
     let mut wiring = Wiring { config, engine, owner: owner.clone(), stores, namespaces: vec![], files: HashMap::new() };
@@ -97,6 +97,13 @@ impl Wiring<'_> {
             time: config.limits.time,
             outputs: config.limits.outputs,
             output_bytes: config.limits.output_bytes,
+            outputs_per_second: config.limits.outputs_per_second,
+            table_elements: config.limits.table_elements,
+            host_call_bytes: config.limits.host_call_bytes,
+            log_lines: config.limits.log_lines,
+            log_lines_per_second: config.limits.log_lines_per_second,
+            log_bytes_per_second: config.limits.log_bytes_per_second,
+            metric_series: config.limits.metric_series,
         };
         let start = format!(
             "{}: {} reads {scope}{}",
@@ -108,6 +115,7 @@ impl Wiring<'_> {
             name: config.name.as_str().into(),
             limits,
             targets: outputs.keys().cloned().collect(),
+            metrics: Metrics::default(),
         });
         let spec = ProcessorSpec {
             name: config.name.clone().into_inner(),
@@ -171,10 +179,13 @@ pub(crate) fn scope(config: &ProcessorConfig) -> Scope {
 }
 
 /// The guests' engine. A cache that nobody asked for may be missing; one that was configured may not.
-pub(crate) fn engine(threads: Option<usize>, cache: Cache) -> Result<Engine, Failure> {
+pub(crate) fn engine(threads: Option<usize>, stack: Option<usize>, cache: Cache) -> Result<Engine, Failure> {
     let mut options = EngineOptions::default();
     if let Some(threads) = threads {
         options.threads = threads;
+    }
+    if let Some(stack) = stack {
+        options.stack = stack;
     }
     let (directory, asked_for) = match cache {
         Cache::Configured(directory) => (Some(directory), true),

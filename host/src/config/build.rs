@@ -150,6 +150,7 @@ fn partitions(value: &DeValue<'_>) -> Result<Vec<PartitionId>, String> {
 fn host(table: &Table<'_>) -> Option<HostConfig> {
     let (owner, cache) = (table.text("owner"), table.file("cache"));
     let guest_threads = table.count("guest-threads").and_then(|n| usize::try_from(n).ok());
+    let guest_stack = table.size("guest-stack");
     let memory = table.size("memory");
     let shutdown_deadline = table.duration("shutdown-deadline");
     let partitions_refresh = table.duration("partitions-refresh");
@@ -161,6 +162,7 @@ fn host(table: &Table<'_>) -> Option<HostConfig> {
         partitions_refresh: partitions_refresh?,
         checkpoint_writes_per_minute,
         guest_threads,
+        guest_stack: usize::try_from(guest_stack?).ok()?,
         cache,
     })
 }
@@ -323,12 +325,24 @@ fn limits(table: &Table<'_>, memory: Option<u64>) -> Option<LimitsConfig> {
     let time = table.duration("time");
     let (outputs, output_bytes) = (table.count("outputs"), table.size("output-bytes"));
     let held_events = table.count("held-events");
+    let outputs_per_second = table.count("outputs-per-second").and_then(|n| u64::try_from(n).ok());
+    let (table_elements, host_call_bytes) = (table.count("table-elements"), table.size("host-call-bytes"));
+    let (lines, lines_per_second) = (table.count("log-lines"), table.count("log-lines-per-second"));
+    let bytes_per_second = table.size("log-bytes-per-second");
+    let metric_series = table.count("metric-series");
     Some(LimitsConfig {
         memory: usize::try_from(memory?).ok()?,
         time: time?,
         outputs: usize::try_from(outputs?).ok()?,
         output_bytes: usize::try_from(output_bytes?).ok()?,
         held_events: usize::try_from(held_events?).ok()?,
+        outputs_per_second,
+        table_elements: usize::try_from(table_elements?).ok()?,
+        host_call_bytes: usize::try_from(host_call_bytes?).ok()?,
+        log_lines: u64::try_from(lines?).ok()?,
+        log_lines_per_second: u64::try_from(lines_per_second?).ok()?,
+        log_bytes_per_second: bytes_per_second?,
+        metric_series: usize::try_from(metric_series?).ok()?,
     })
 }
 

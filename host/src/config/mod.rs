@@ -118,6 +118,8 @@ pub struct HostConfig {
     pub partitions_refresh: Duration,
     /// Threads for modules; `None`: one per core.
     pub guest_threads: Option<usize>,
+    /// Stack of a module's calls in bytes.
+    pub guest_stack: usize,
     /// Directory of compiled modules; `None`: the user's cache directory.
     pub cache: Option<Given<PathBuf>>,
 }
@@ -292,6 +294,20 @@ pub struct LimitsConfig {
     pub output_bytes: usize,
     /// Events that the module may hold, per partition.
     pub held_events: usize,
+    /// Outputs per second; `None`: no limit.
+    pub outputs_per_second: Option<u64>,
+    /// Elements of an instance's tables.
+    pub table_elements: usize,
+    /// Bytes that a host call or an answer may have copied.
+    pub host_call_bytes: usize,
+    /// Log lines of a call.
+    pub log_lines: u64,
+    /// Log lines per second.
+    pub log_lines_per_second: u64,
+    /// Bytes of log lines per second.
+    pub log_bytes_per_second: u64,
+    /// Series of the module's metrics.
+    pub metric_series: usize,
 }
 
 /// Where outputs or dead letters go.

@@ -3,21 +3,20 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::budget::Slices;
 use super::emit::Outputs;
-use super::instance::ProcessorOptions;
+use super::instance::{Limits, ProcessorOptions};
+use super::log::GuestLog;
+use super::metrics::Measuring;
+use super::module::Module;
 use super::stdio::Capture;
-use super::text::clean;
-use crate::model::PartitionId;
+use crate::model::{Event, PartitionId};
 
-/// Log lines of one call; what is beyond is counted.
-const LOG_LINES: u32 = 1000;
-/// Bytes of one log line's message, and of all its fields.
-const LOG_BYTES: usize = 4 << 10;
 /// Properties that a guest may select by name: the host looks for each in every event, on the guest's thread but not on its time.
 const PROPERTY_KEYS: usize = 64;
 /// Handles (streams, pollables) that a guest may hold.
@@ -33,13 +32,17 @@ pub(super) struct Context {
     pub(super) mask: Mask,
     pub(super) stderr: Capture,
     stdout: Capture,
-    lines: u32,
+    pub(super) log: GuestLog,
+    pub(super) metrics: Measuring,
+    /// Bytes of the engine's stacks, for the sentence.
+    pub(super) stack: usize,
     wasi: WasiCtx,
     table: ResourceTable,
 }
 
 impl Context {
-    pub(super) fn new(options: Arc<ProcessorOptions>, partition: PartitionId, slices: Slices) -> Self {
+    pub(super) fn new(module: &Module, options: Arc<ProcessorOptions>, partition: PartitionId, now: Instant) -> Self {
+        let engine = module.engine.options();
         let (stdout, stderr) = (Capture::default(), Capture::default());
         let wasi = WasiCtxBuilder::new()
             .stdout(stdout.clone())
@@ -51,85 +54,43 @@ impl Context {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         Self {
-            memory: Memory { limit: options.limits.memory, held: 0, refused: None },
+            memory: Memory::new(&options.limits),
+            slices: Slices::new(options.limits.time, engine.tick),
+            outputs: Outputs::new(options.limits.outputs_per_second, now),
+            log: GuestLog::new(Arc::clone(&options), partition.clone(), module.digest(), now),
+            metrics: Measuring::new(options.metrics.clone(), options.limits.metric_series),
+            stack: engine.stack,
             options,
             partition,
-            slices,
-            outputs: Outputs::default(),
             mask: Mask::default(),
             stderr,
             stdout,
-            lines: 0,
             wasi,
             table,
         }
     }
 
-    /// A call begins; `batch` says whether outputs have one to belong to.
-    pub(super) fn begin(&mut self, batch: bool) {
-        self.outputs.begin(batch);
+    /// A call begins. `events` is its batch; without one, outputs have nothing to belong to.
+    pub(super) fn begin(&mut self, events: Option<&[Event]>) {
+        self.outputs.begin(events.is_some());
         self.memory.refused = None;
-        self.lines = 0;
+        self.log.begin(events.unwrap_or_default());
     }
 
-    /// A call ended in an answer: what it wrote goes to the log, where it is of interest.
-    pub(super) fn flush(&mut self) {
-        if self.lines > LOG_LINES {
-            let dropped = self.lines - LOG_LINES;
-            tracing::warn!(target: "weir::guest", processor = %self.options.name, partition = %self.partition,
-                "{dropped} more log lines of this call were dropped (a call may write {LOG_LINES})");
+    /// A call ended; `answered` says whether what it measured counts.
+    pub(super) fn settle(&mut self, answered: bool) {
+        if let Some(refused) = self.metrics.settle(answered) {
+            self.log.warn(&refused);
         }
+    }
+
+    /// A call ended in an answer: what it wrote goes to the log.
+    pub(super) fn flush(&mut self, now: Instant) {
         for (stream, capture) in [("stderr", &self.stderr), ("stdout", &self.stdout)] {
-            let text = capture.take();
-            if !text.is_empty() {
-                tracing::info!(target: "weir::guest", processor = %self.options.name, partition = %self.partition, stream, "{text}");
-            }
+            self.log.output(stream, &capture.take(), now);
         }
+        self.log.flush(now);
     }
-
-    /// A log line of the guest's.
-    pub(super) fn log(&mut self, level: tracing::Level, message: &str, fields: &[(String, String)]) {
-        self.lines = self.lines.saturating_add(1);
-        if self.lines > LOG_LINES {
-            return;
-        }
-        let (processor, partition) = (&self.options.name, &self.partition);
-        // A level is part of a call site, so each needs one.
-        macro_rules! line {
-            ($level:expr) => {
-                if tracing::enabled!(target: "weir::guest", $level) {
-                    let message = clean(message, LOG_BYTES, false);
-                    let fields = pairs(fields);
-                    tracing::event!(target: "weir::guest", $level, %processor, %partition, fields, "{message}");
-                }
-            };
-        }
-        match level {
-            tracing::Level::TRACE => line!(tracing::Level::TRACE),
-            tracing::Level::DEBUG => line!(tracing::Level::DEBUG),
-            tracing::Level::INFO => line!(tracing::Level::INFO),
-            tracing::Level::WARN => line!(tracing::Level::WARN),
-            _ => line!(tracing::Level::ERROR),
-        }
-    }
-}
-
-/// `key=value` pairs, as many as fit.
-fn pairs(fields: &[(String, String)]) -> String {
-    let mut text = String::new();
-    for (key, value) in fields {
-        if text.len() > LOG_BYTES {
-            text.push_str(" …");
-            break;
-        }
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.push_str(&clean(key, LOG_BYTES, false));
-        text.push('=');
-        text.push_str(&clean(value, LOG_BYTES, false));
-    }
-    text
 }
 
 /// Which parts of the metadata are handed over.
@@ -192,11 +153,27 @@ impl Mask {
 pub(super) struct Memory {
     pub(super) limit: usize,
     pub(super) held: usize,
-    /// What was asked for and refused during this call, in bytes.
-    pub(super) refused: Option<usize>,
+    /// Elements of all tables.
+    pub(super) table_limit: usize,
+    pub(super) elements: usize,
+    /// What was asked for last during this call, and refused.
+    pub(super) refused: Option<Refused>,
+}
+
+/// What didn't fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// Bytes.
+    Memory(usize),
+    /// Elements of a table.
+    Table(usize),
 }
 
 impl Memory {
+    fn new(limits: &Limits) -> Self {
+        Self { limit: limits.memory, held: 0, table_limit: limits.table_elements, elements: 0, refused: None }
+    }
+
     fn grow(&mut self, by: usize) -> bool {
         match self.held.checked_add(by) {
             Some(held) if held <= self.limit => {
@@ -204,7 +181,7 @@ impl Memory {
                 true
             }
             _ => {
-                self.refused = Some(by);
+                self.refused = Some(Refused::Memory(by));
                 false
             }
         }
@@ -218,8 +195,20 @@ impl ResourceLimiter for Memory {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let bytes = desired.saturating_sub(current).saturating_mul(size_of::<usize>());
-        Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.grow(bytes))
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let by = desired.saturating_sub(current);
+        let elements = self.elements.saturating_add(by);
+        if elements > self.table_limit {
+            self.refused = Some(Refused::Table(by));
+            return Ok(false);
+        }
+        let grown = self.grow(by.saturating_mul(size_of::<usize>()));
+        if grown {
+            self.elements = elements;
+        }
+        Ok(grown)
     }
 }
 
@@ -249,12 +238,15 @@ mod tests {
 
     #[test]
     fn memory_is_counted_over_all_memories_and_tables() {
-        let mut memory = Memory { limit: 100, held: 0, refused: None };
+        let mut memory = Memory::new(&Limits { memory: 100, table_elements: 4, ..Limits::default() });
         assert!(memory.memory_growing(0, 60, None).is_ok_and(|grown| grown));
         assert!(memory.table_growing(0, 3, None).is_ok_and(|grown| grown));
         assert!(memory.memory_growing(0, 60, None).is_ok_and(|grown| !grown));
-        assert_eq!((memory.held, memory.refused), (84, Some(60)));
+        assert_eq!((memory.held, memory.refused), (84, Some(Refused::Memory(60))));
         assert!(memory.memory_growing(60, 70, Some(65)).is_ok_and(|grown| !grown));
-        assert_eq!(memory.refused, Some(60), "beyond its own maximum is not our refusal");
+        assert_eq!(memory.refused, Some(Refused::Memory(60)), "beyond its own maximum is not our refusal");
+        assert!(memory.table_growing(3, 5, None).is_ok_and(|grown| !grown));
+        assert_eq!((memory.elements, memory.held, memory.refused), (3, 84, Some(Refused::Table(2))));
+        assert!(memory.table_growing(3, 4, None).is_ok_and(|grown| grown));
     }
 }

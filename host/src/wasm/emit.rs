@@ -4,11 +4,13 @@
 //! a few blocks (see [`Arena`]). Every length is counted against the limits before anything is copied, so a guest that lets
 //! thousands of outputs point at the same memory gains nothing.
 
+use tokio::time::Instant;
 use wasmtime::component::{ComponentType, Lift, Linker, WasmList, WasmStr};
 use wasmtime::{Result, StoreContext, StoreContextMut};
 
 use super::context::Context;
 use super::instance::Limits;
+use super::rate::Rate;
 use super::text::{clean, size};
 use crate::arena::Arena;
 use crate::guest::{GuestOutput, Origin};
@@ -22,17 +24,27 @@ const INTERFACE: &str = "weir:processor/outputs@0.1.0";
 const TEXTS: usize = 32;
 
 /// What the guest emitted during a call.
-#[derive(Default)]
 pub(super) struct Outputs {
     pub(super) collected: Vec<GuestOutput>,
     bytes: usize,
     open: bool,
+    /// Over all calls.
+    rate: Option<Rate>,
 }
 
 impl Outputs {
+    pub(super) fn new(per_second: Option<u64>, now: Instant) -> Self {
+        let rate = per_second.map(|per_second| Rate::new(per_second, now));
+        Self { collected: Vec::new(), bytes: 0, open: false, rate }
+    }
+
     /// A call begins; `open` says whether it has a batch that outputs can belong to.
     pub(super) fn begin(&mut self, open: bool) {
-        *self = Self { open, ..Self::default() };
+        *self = Self { collected: Vec::new(), bytes: 0, open, rate: self.rate.take() };
+    }
+
+    fn too_fast(&mut self, more: usize, now: Instant) -> bool {
+        self.rate.as_mut().is_some_and(|rate| !rate.allows(more as u64, now))
     }
 }
 
@@ -101,11 +113,15 @@ enum Valued {
 /// Serves the import.
 pub(super) fn link(linker: &mut Linker<Context>) -> Result<()> {
     linker.instance(INTERFACE)?.func_wrap("emit", |mut store, (emitted,): (Vec<Emitted>,)| {
-        let taken = take(&mut store, emitted)?;
+        let more = emitted.len();
+        let taken = take(&mut store, emitted, Instant::now())?;
         let outputs = &mut store.data_mut().outputs;
         Ok((match taken {
             Ok((taken, bytes)) => {
                 outputs.bytes = bytes;
+                if let Some(rate) = &mut outputs.rate {
+                    rate.take(more as u64);
+                }
                 if outputs.collected.is_empty() {
                     outputs.collected = taken;
                 } else {
@@ -122,14 +138,24 @@ pub(super) fn link(linker: &mut Linker<Context>) -> Result<()> {
 fn take(
     store: &mut StoreContextMut<'_, Context>,
     emitted: Vec<Emitted>,
+    now: Instant,
 ) -> Result<Result<(Vec<GuestOutput>, usize), String>> {
-    let context = store.data();
+    let context = store.data_mut();
     if !context.outputs.open {
         return Ok(Err("outputs belong to a batch: emit them in `process`, not in `open` or `close`".into()));
     }
     let limits = &context.options.limits;
     if context.outputs.collected.len() + emitted.len() > limits.outputs {
-        return Ok(Err(format!("a call may emit {} outputs, and this one asks for more", limits.outputs)));
+        return Ok(Err(format!(
+            "a call may emit {} outputs, and this one asks for more; raise limits.outputs, or lower batch.events",
+            limits.outputs
+        )));
+    }
+    if context.outputs.too_fast(emitted.len(), now) {
+        return Ok(Err(format!(
+            "a partition may emit {} outputs a second on average, and this one asks for more; raise limits.outputs-per-second",
+            limits.outputs_per_second.unwrap_or(0)
+        )));
     }
     let bodies = emitted.iter().fold(0, |all: usize, output| all.saturating_add(output.body.len()));
     let arena = Arena::with_capacity(bodies.saturating_add(emitted.len() * TEXTS).min(limits.output_bytes));
@@ -147,7 +173,10 @@ fn take(
 }
 
 fn too_much(limits: &Limits) -> String {
-    format!("a call may emit {} in all, and this one asks for more", size(limits.output_bytes))
+    format!(
+        "a call may emit {} in all, and this one asks for more; raise limits.output-bytes, or lower batch.events",
+        size(limits.output_bytes)
+    )
 }
 
 /// Why copying ends early.

@@ -11,10 +11,8 @@ use wasmtime::{Config, EngineWeak, OptLevel};
 use super::cache::Cache;
 use super::module::{self, Module, ModuleError, ModuleSource};
 
-/// A stack that a guest's calls may use, host frames aside. Deeper recursion traps.
-const WASM_STACK: usize = 1 << 20;
-/// A whole fiber's stack: the guest's part and ample room for host functions above it.
-const FIBER_STACK: usize = 2 << 20;
+/// A fiber's stack beyond the guest's part: ample room for host functions above it.
+const HOST_STACK: usize = 1 << 20;
 
 /// How guests are compiled and run in this process.
 #[derive(Clone, Debug)]
@@ -23,6 +21,8 @@ pub struct EngineOptions {
     pub threads: usize,
     /// How long a guest computes at most before it lets others have their turn; also the unit in which its time is counted.
     pub tick: Duration,
+    /// A stack that a guest's calls may use, host frames aside, in bytes. Deeper recursion traps.
+    pub stack: usize,
     /// Directory for compiled modules. It must belong to this process's user alone, and is created like that. `None`: compile
     /// at every start.
     pub cache: Option<PathBuf>,
@@ -37,6 +37,7 @@ impl Default for EngineOptions {
         Self {
             threads: thread::available_parallelism().map_or(2, |n| n.get()),
             tick: Duration::from_millis(5),
+            stack: 1 << 20,
             cache: None,
             max_module_bytes: 64 << 20,
             compile_time: Duration::from_secs(120),
@@ -95,7 +96,8 @@ impl Drop for Inner {
 impl Engine {
     /// Starts the guest threads and the ticker. Call it once per process.
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
-        let wasmtime = wasmtime::Engine::new(&config()).map_err(|e| EngineError::Unsupported(format!("{e:#}")))?;
+        let wasmtime =
+            wasmtime::Engine::new(&config(&options)).map_err(|e| EngineError::Unsupported(format!("{e:#}")))?;
         let cache = options.cache.as_deref().map(|path| Cache::open(path, &wasmtime)).transpose()?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(options.threads.max(1))
@@ -139,7 +141,7 @@ impl Engine {
 /// What a guest is compiled and run with. Everything that no supported guest language needs is off: less to attack. (Threads, GC
 /// and component-model async are not even compiled in.) Instances are allocated on demand and live as long as their
 /// partition stays: a pool would save microseconds per opening and cost a hard cap on their number.
-fn config() -> Config {
+fn config(options: &EngineOptions) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -153,8 +155,8 @@ fn config() -> Config {
         .gc_support(false)
         .relaxed_simd_deterministic(true)
         .epoch_interruption(true)
-        .max_wasm_stack(WASM_STACK)
-        .async_stack_size(FIBER_STACK)
+        .max_wasm_stack(options.stack)
+        .async_stack_size(options.stack.saturating_add(HOST_STACK))
         .cranelift_opt_level(OptLevel::Speed);
     config
 }

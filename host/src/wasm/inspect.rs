@@ -254,7 +254,7 @@ fn capability(name: String) -> Capability {
         "weir:processor/fields" => (Grant::Provided, "which metadata is handed over"),
         "weir:processor/state" => (Grant::Missing, "keyed state, which is not available yet"),
         "weir:processor/timers" => (Grant::Missing, "timers, which are not available yet"),
-        "weir:processor/metrics" => (Grant::Missing, "metrics, which are not available yet"),
+        "weir:processor/metrics" => (Grant::Provided, "metrics, into those of the host"),
         "wasi:io/error" | "wasi:io/poll" | "wasi:io/streams" => (Grant::Provided, "streams and waiting"),
         "wasi:clocks/wall-clock" | "wasi:clocks/monotonic-clock" => (Grant::Provided, "the time"),
         "wasi:random/random" | "wasi:random/insecure" | "wasi:random/insecure-seed" => {

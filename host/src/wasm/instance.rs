@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::live::Live;
+use super::metrics::Metrics;
 use super::module::Module;
 use crate::guest::{Answer, Batch, CloseReason, Failure, Instance, Opening, Processor, TrapCause, TrapReport};
 
@@ -27,6 +28,8 @@ pub struct ProcessorOptions {
     pub limits: Limits,
     /// The deployment's outputs. A guest that names no target means `default`.
     pub targets: Vec<String>,
+    /// Where the measurements of its instances are added up.
+    pub metrics: Metrics,
 }
 
 /// What an instance may use. A call that goes beyond memory or time ends the instance; one that emits too much is told so.
@@ -34,17 +37,43 @@ pub struct ProcessorOptions {
 pub struct Limits {
     /// Bytes of linear memory and tables.
     pub memory: usize,
+    /// Elements of all tables. (Functions that are called through pointers have one each.)
+    pub table_elements: usize,
     /// For each call: computing, and apart from that waiting. Neighbours' turns don't count.
     pub time: Duration,
     /// Outputs of one call.
     pub outputs: usize,
     /// Bytes of all outputs of one call.
     pub output_bytes: usize,
+    /// Outputs per second on average, with room for ten seconds' worth at once. `None`: no limit.
+    pub outputs_per_second: Option<u64>,
+    /// Bytes that the guest may have the host copy at once, with one host call or one answer.
+    pub host_call_bytes: usize,
+    /// Log lines of one call.
+    pub log_lines: u64,
+    /// Log lines per second on average, with room for ten seconds' worth at once.
+    pub log_lines_per_second: u64,
+    /// Their bytes, likewise.
+    pub log_bytes_per_second: u64,
+    /// Series that a processor's measurements may have, over all its instances.
+    pub metric_series: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 64 << 20, time: Duration::from_secs(10), outputs: 100_000, output_bytes: 32 << 20 }
+        Self {
+            memory: 64 << 20,
+            table_elements: 100_000,
+            time: Duration::from_secs(10),
+            outputs: 100_000,
+            output_bytes: 32 << 20,
+            outputs_per_second: None,
+            host_call_bytes: 64 << 20,
+            log_lines: 1000,
+            log_lines_per_second: 100,
+            log_bytes_per_second: 64 << 10,
+            metric_series: 1000,
+        }
     }
 }
 

@@ -3,16 +3,19 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use wasmtime::Store;
 
-use super::budget::{Bounded, Slices, WaitedTooLong};
-use super::context::Context;
+use super::budget::{Bounded, WaitedTooLong};
+use super::context::{Context, Refused};
 use super::instance::ProcessorOptions;
 use super::module::Module;
 use super::text::size;
 use super::trap::{self, Work};
 use super::v0_1::Guest;
-use crate::guest::{Ack, Answer, Batch, CloseReason, Failure, GuestOutput, Opening, Origin, TrapCause, TrapReport};
+use crate::guest::{
+    Ack, Answer, Batch, CloseReason, Failure, GuestOutput, Opening, Origin, Rejection, TrapCause, TrapReport,
+};
 use crate::model::Event;
 
 /// A live guest.
@@ -28,18 +31,20 @@ impl Live {
         options: Arc<ProcessorOptions>,
         opening: &Opening,
     ) -> Result<Self, Failure> {
-        let slices = Slices::new(options.limits.time, module.engine.options().tick);
-        let context = Context::new(options, opening.partition.clone(), slices);
+        let host_call_bytes = options.limits.host_call_bytes;
+        let context = Context::new(module, options, opening.partition.clone(), Instant::now());
         let mut store = Store::new(module.engine.wasmtime(), context);
         store.limiter(|context| &mut context.memory);
+        store.set_hostcall_fuel(host_call_bytes);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().slices.tick()));
         let work = || Work("`open`".into());
-        let opened = call(&mut store, false, work, async |store| {
+        let opened = call(&mut store, None, work, async |store| {
             let guest = Guest::instantiate(&module.pre, store).await?;
             guest.open(store, opening).await.map(|opened| opened.map(|()| guest))
         });
         let guest = opened.await.map_err(Failure::Trap)??;
-        store.data_mut().flush();
+        store.data_mut().settle(true);
+        store.data_mut().flush(Instant::now());
         Ok(Self { store, guest })
     }
 
@@ -49,7 +54,7 @@ impl Live {
         let events = batch.events();
         fits(events, store.data()).map_err(Failure::Trap)?;
         let work = || Work(describe(events));
-        let answered = call(store, true, work, async |store| guest.process(store, events).await);
+        let answered = call(store, Some(events), work, async |store| guest.process(store, events).await);
         let answered = answered.await.map_err(Failure::Trap)?;
         let context = store.data_mut();
         let outputs = std::mem::take(&mut context.outputs.collected);
@@ -57,9 +62,11 @@ impl Live {
         if let Ok(Answer { ack, outputs }) = &answer
             && let Err(message) = check(ack, outputs, events.len())
         {
+            context.settle(false);
             return Err(Failure::Trap(trap::report(TrapCause::InvalidAnswer, message, context)));
         }
-        context.flush();
+        context.settle(answer.is_ok());
+        context.flush(Instant::now());
         answer
     }
 
@@ -67,9 +74,10 @@ impl Live {
     pub(super) async fn close(mut self, reason: CloseReason) {
         let Self { store, guest } = &mut self;
         let work = || Work("`close`".into());
-        let closed = call(store, false, work, async |store| guest.close(store, reason).await).await;
+        let closed = call(store, None, work, async |store| guest.close(store, reason).await).await;
         let context = store.data_mut();
-        context.flush();
+        context.settle(closed.is_ok());
+        context.flush(Instant::now());
         if let Err(report) = closed {
             tracing::warn!(processor = %context.options.name, partition = %context.partition, cause = %report.cause,
                 stderr = report.stderr, "the guest broke in `close`: {}", report.message);
@@ -80,12 +88,12 @@ impl Live {
 /// One call within its bounds.
 async fn call<T>(
     store: &mut Store<Context>,
-    batch: bool,
+    events: Option<&[Event]>,
     work: impl FnOnce() -> Work,
     f: impl AsyncFnOnce(&mut Store<Context>) -> wasmtime::Result<T>,
 ) -> Result<T, TrapReport> {
     let context = store.data_mut();
-    context.begin(batch);
+    context.begin(events);
     let yielded = context.slices.refill();
     let time = context.options.limits.time;
     store.set_epoch_deadline(1);
@@ -95,8 +103,12 @@ async fn call<T>(
     };
     match ended {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(trap::classify(&error, store.data(), &work())),
+        Ok(Err(error)) => {
+            store.data_mut().settle(false);
+            Err(trap::classify(&error, store.data(), &work()))
+        }
         Err(WaitedTooLong) => {
+            store.data_mut().settle(false);
             let Work(work) = work();
             let message = format!("it waited for more than {time:?} (during {work}); raise limits.time, or wait less");
             Err(trap::report(TrapCause::Deadline, message, store.data()))
@@ -110,7 +122,7 @@ fn fits(events: &[Event], context: &Context) -> Result<(), TrapReport> {
     if bytes < context.memory.limit {
         return Ok(());
     }
-    let message = trap::out_of_memory(bytes, context, &describe(events));
+    let message = trap::out_of_memory(Refused::Memory(bytes), context, &describe(events));
     Err(trap::report(TrapCause::OutOfMemory, message, context))
 }
 
@@ -138,6 +150,9 @@ fn check(ack: &Ack, outputs: &[GuestOutput], events: usize) -> Result<(), String
     if let Some(rejection) = ack.rejected.iter().find(|rejection| outside(rejection.index)) {
         return Err(format!("it rejects the event at index {}, and the batch has {events} events", rejection.index));
     }
+    if let Some(twice) = twice(&ack.rejected, events) {
+        return Err(format!("it rejects the event at index {twice} more than once"));
+    }
     if let Some(redelivery) = ack.redeliver.as_ref().filter(|redelivery| outside(redelivery.index)) {
         return Err(format!("it wants the events from index {} again, and the batch has {events}", redelivery.index));
     }
@@ -151,4 +166,14 @@ fn check(ack: &Ack, outputs: &[GuestOutput], events: usize) -> Result<(), String
         }
         None => Ok(()),
     }
+}
+
+/// An index that is rejected more than once, which would be dead-lettered and counted as often.
+fn twice(rejected: &[Rejection], events: usize) -> Option<u32> {
+    let mut seen = vec![false; if rejected.len() > 1 { events } else { 0 }];
+    let again = rejected.iter().find(|rejection| {
+        let seen = usize::try_from(rejection.index).ok().and_then(|index| seen.get_mut(index));
+        seen.is_some_and(|seen| std::mem::replace(seen, true))
+    });
+    again.map(|rejection| rejection.index)
 }

@@ -10,7 +10,7 @@
 //! part and goes to the log.
 //!
 //! One file per idea: [`engine`] (settings, runtime, ticker), [`inspect`](mod@inspect) (names without compiling), [`module`] (load) with `cache`,
-//! [`instance`] (one task per live guest) with `context` (what its imports touch), `budget` (time), `trap` (what is said of a
+//! [`instance`] (one task per live guest) with `context` (what its imports touch), `log` (its lines in the host's log), `metrics` (what it measures), `rate`, `budget` (time), `trap` (what is said of a
 //! broken guest), and a file per WIT version (`v0_1`): the generated types and their conversion are known nowhere else.
 
 mod budget;
@@ -21,7 +21,10 @@ mod engine;
 mod inspect;
 mod instance;
 mod live;
+mod log;
+mod metrics;
 mod module;
+mod rate;
 mod stdio;
 mod text;
 mod trap;
@@ -30,4 +33,5 @@ mod v0_1;
 pub use self::engine::{Engine, EngineError, EngineOptions};
 pub use self::inspect::{Capability, Grant, Problem, Report, inspect};
 pub use self::instance::{Limits, ProcessorOptions};
+pub use self::metrics::{BUCKETS, Histogram, Measured, Metrics, Series, Snapshot};
 pub use self::module::{Compiled, Module, ModuleError, ModuleSource};

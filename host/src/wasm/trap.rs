@@ -3,7 +3,7 @@
 use wasmtime::{Error, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::context::Context;
+use super::context::{Context, Refused};
 use super::text::{clean, size};
 use crate::guest::{TrapCause, TrapReport};
 
@@ -36,6 +36,13 @@ fn describe(error: &Error, context: &Context, work: &Work, stderr: &str) -> (Tra
             format!("it called exit with status {status} during {work}; a processor answers, it does not exit");
         return (TrapCause::Exit, message);
     }
+    if is_out_of_fuel(error) {
+        let message = format!(
+            "it handed over more than {} at once (during {work}); raise limits.host-call-bytes, or hand over less",
+            size(context.options.limits.host_call_bytes)
+        );
+        return (TrapCause::Trap, message);
+    }
     let Some(trap) = error.downcast_ref::<Trap>() else {
         return (TrapCause::Trap, clean(&format!("{error:#} (during {work})"), MESSAGE, false));
     };
@@ -51,18 +58,39 @@ fn describe(error: &Error, context: &Context, work: &Work, stderr: &str) -> (Tra
             TrapCause::Trap,
             panic_message(stderr).unwrap_or_else(|| "it aborted (WebAssembly `unreachable`)".to_owned()),
         ),
-        Trap::StackOverflow => (TrapCause::Trap, "its stack overflowed: too deep a recursion".to_owned()),
+        Trap::StackOverflow => (
+            TrapCause::Trap,
+            format!("its stack of {} overflowed: too deep a recursion, or raise host.guest-stack", size(context.stack)),
+        ),
         Trap::MemoryOutOfBounds => {
-            (TrapCause::Trap, "it touched memory out of bounds: a wild pointer, or too deep a recursion".to_owned())
+            let message = "it touched memory out of bounds: a wild pointer, or too deep a recursion for the stack that its \
+                           linker gave it (`-z stack-size`)";
+            (TrapCause::Trap, message.to_owned())
         }
         other => (TrapCause::Trap, other.to_string()),
     };
     (cause, clean(&format!("{message} (during {work})"), MESSAGE, false))
 }
 
+/// Whether the guest had the host copy too much. wasmtime keeps the type of this error to itself, so its text has to do; a test
+/// sees to it that it is recognised.
+fn is_out_of_fuel(error: &Error) -> bool {
+    error.root_cause().to_string().contains("fuel allocated for hostcalls")
+}
+
 /// A refused growth, and how to avoid it.
-pub(super) fn out_of_memory(wanted: usize, context: &Context, work: &str) -> String {
+pub(super) fn out_of_memory(refused: Refused, context: &Context, work: &str) -> String {
     let memory = &context.memory;
+    let wanted = match refused {
+        Refused::Memory(wanted) => wanted,
+        Refused::Table(wanted) => {
+            return format!(
+                "it wanted tables with {wanted} more elements, with {} in use, and its limit is {} (during {work}); \
+                 raise limits.table-elements",
+                memory.elements, memory.table_limit
+            );
+        }
+    };
     format!(
         "it wanted {} more with {} in use, and its limit is {} (during {work}); raise limits.memory, or lower batch.bytes",
         size(wanted),

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Result, Store};
 
-use self::bindings::weir::processor::{fields, logging, types};
+use self::bindings::weir::processor::{fields, logging, metrics, types};
 use super::context::{Context, Mask, Properties};
 use super::emit;
 use super::text::clean;
@@ -48,6 +49,7 @@ pub(super) fn link(engine: &wasmtime::Engine, component: &Component) -> Result<P
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     logging::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
     fields::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
+    metrics::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
     emit::link(&mut linker)?;
     Pre::new(linker.instantiate_pre(component)?)
 }
@@ -207,7 +209,7 @@ fn failure(failure: types::Failure) -> Failure {
 }
 
 fn reason(text: &str) -> String {
-    clean(text, REASON, true)
+    clean(text, REASON, false)
 }
 
 impl logging::Host for Context {
@@ -219,7 +221,24 @@ impl logging::Host for Context {
             logging::Level::Warn => tracing::Level::WARN,
             logging::Level::Error => tracing::Level::ERROR,
         };
-        Context::log(self, level, &message, &fields);
+        self.log.line(level, &message, &fields, Instant::now());
+        Ok(())
+    }
+}
+
+impl metrics::Host for Context {
+    fn counter_add(&mut self, name: String, value: u64, labels: Vec<(String, String)>) -> Result<()> {
+        self.metrics.count(name, value, labels);
+        Ok(())
+    }
+
+    fn gauge_set(&mut self, name: String, value: f64, labels: Vec<(String, String)>) -> Result<()> {
+        self.metrics.gauge(name, value, labels);
+        Ok(())
+    }
+
+    fn histogram_record(&mut self, name: String, value: f64, labels: Vec<(String, String)>) -> Result<()> {
+        self.metrics.record(name, value, labels);
         Ok(())
     }
 }

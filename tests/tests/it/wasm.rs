@@ -2,6 +2,8 @@
 
 mod calls;
 mod failures;
+mod hostile;
 mod isolation;
+mod metrics;
 mod modules;
 mod support;

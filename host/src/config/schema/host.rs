@@ -129,6 +129,13 @@ pub(crate) static HOST: Section = Section {
             "Threads that run modules. Connections, checkpoints and everything else have their own.",
         ),
         key(
+            "guest-stack",
+            Kind::Size("64 KiB", "64 MiB"),
+            Value("\"1 MiB\""),
+            "\"4 MiB\"",
+            "Stack of each module's calls. Deeper recursion ends the instance. (What its compiler keeps in the module's memory besides, its linker sets.)",
+        ),
+        key(
             "cache",
             Kind::Path,
             Described("`weir` in the user's cache directory"),

@@ -1,6 +1,6 @@
 //! What a module may use.
 
-use super::Fallback::Value;
+use super::Fallback::{Described, Value};
 use super::{Kind, Section, key};
 
 /// `limits`.
@@ -23,6 +23,56 @@ pub(crate) static LIMITS: Section = Section {
             Value("\"32 MiB\""),
             "\"8 MiB\"",
             "Bytes of all outputs of one call, likewise.",
+        ),
+        key(
+            "outputs-per-second",
+            Kind::Count(1, 100_000_000),
+            Described("no limit"),
+            "1000",
+            "Outputs per second on average, with room for ten seconds' worth at once. Beyond it, `emit` answers with an error too.",
+        ),
+        key(
+            "table-elements",
+            Kind::Count(1, 10_000_000),
+            Value("100000"),
+            "1000000",
+            "Elements of all tables of the instance: one for each function that is called through a pointer.",
+        ),
+        key(
+            "host-call-bytes",
+            Kind::Size("64 KiB", "4 GiB"),
+            Value("\"64 MiB\""),
+            "\"16 MiB\"",
+            "What the module may have the host copy with one call or answer. An output counts with about 300 bytes; what it says is under \
+             `output-bytes`.",
+        ),
+        key(
+            "log-lines",
+            Kind::Count(0, 1_000_000),
+            Value("1000"),
+            "100",
+            "Log lines of one call. What is beyond is dropped and counted.",
+        ),
+        key(
+            "log-lines-per-second",
+            Kind::Count(0, 1_000_000),
+            Value("100"),
+            "10",
+            "Log lines per second on average, with room for ten seconds' worth at once, likewise.",
+        ),
+        key(
+            "log-bytes-per-second",
+            Kind::Size("0", "1 GiB"),
+            Value("\"64 KiB\""),
+            "\"4 KiB\"",
+            "Bytes of log lines per second, likewise.",
+        ),
+        key(
+            "metric-series",
+            Kind::Count(0, 100_000),
+            Value("1000"),
+            "100",
+            "Series (a name with its labels) that the module's metrics may have, over all partitions. What is beyond is dropped and counted.",
         ),
         key(
             "held-events",

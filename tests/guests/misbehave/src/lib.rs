@@ -5,13 +5,16 @@
 //!
 //! | command | what happens |
 //! |---|---|
-//! | `panic` `exit` `abort` `recurse` `loop` `allocate` | the instance breaks |
+//! | `panic` `exit` `abort` `recurse` `descend` `loop` `allocate` | the instance breaks; `recurse` in memory, `descend` on WebAssembly's stack |
 //! | `sleep:MS` `spin:MS` | it waits, or computes, for so long |
 //! | `retry` `retry:MS` `fatal` | the batch fails |
 //! | `reject` `redeliver` `redeliver:MS` `hold` `through:N` | the answer says so, for this event |
-//! | `reject-beyond` `redeliver-beyond` `origin-beyond` | the answer breaks the contract |
+//! | `reject-index:N` `redeliver-index:N` `origin-index:N` | the answer says so of some index, in the batch or not |
+//! | `long-reject:N` `long-retry:N` `long-fatal:N` `long-log:N` `long-target:N` | texts of N bytes |
 //! | `emit:N` `emit-bytes:N` `emit-to:NAME` | outputs, passed to the host at the end of the batch |
-//! | `log:N` `print:TEXT` `print-error:TEXT` `escape` | log lines and raw output |
+//! | `flood` `flood-log` `flood-print` | outputs, log lines or raw output for ever, whatever the host says |
+//! | `log:N` `print:TEXT` `print-error:TEXT` `forge` `escape` | log lines and raw output |
+//! | `count:NAME` `gauge:NAME` `record:NAME` `series:N` | metrics: one more, the value 2.5, or N series of one counter |
 //! | `environment` | fails with what it finds of variables, arguments, files and network |
 
 use std::hint::black_box;
@@ -19,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use weir_guest::{
-    Ack, CloseReason, Event, Failure, OpenReason, Opening, Output, Outputs, Processor, Progress, export, info,
+    Ack, CloseReason, Event, Failure, OpenReason, Opening, Output, Outputs, Processor, Progress, export, info, metrics,
 };
 
 /// What to do apart from what events say.
@@ -92,6 +95,7 @@ impl Misbehave {
             "abort" => std::process::abort(),
             "exit" => std::process::exit(3),
             "recurse" => info!("{}", recurse(1)),
+            "descend" => info!("{}", descend(argument.parse().unwrap_or(1_000_000_000))),
             "loop" => spin(None),
             "spin" => spin(Some(Duration::from_millis(number()))),
             "sleep" => std::thread::sleep(Duration::from_millis(number())),
@@ -116,9 +120,32 @@ impl Misbehave {
             }
             "hold" => ack.progress = Progress::Hold,
             "through" => ack.progress = Progress::Through(argument.parse().unwrap_or(i64::MAX)),
-            "reject-beyond" => *ack = std::mem::replace(ack, Ack::all()).reject(1_000_000, "beyond"),
-            "redeliver-beyond" => *ack = std::mem::replace(ack, Ack::all()).redeliver(1_000_000, "beyond"),
-            "origin-beyond" => out.emit(Output::new("beyond").from_event(1_000_000)),
+            "reject-index" => {
+                *ack = std::mem::replace(ack, Ack::all()).reject(argument.parse().unwrap_or_default(), "some index");
+            }
+            "redeliver-index" => {
+                *ack = std::mem::replace(ack, Ack::all()).redeliver(argument.parse().unwrap_or_default(), "some index");
+            }
+            "origin-index" => out.emit(Output::new("some index").from_event(argument.parse().unwrap_or_default())),
+            "long-reject" => {
+                *ack = std::mem::replace(ack, Ack::all()).reject(index, long(argument));
+                return Ok(false);
+            }
+            "long-retry" => return Err(Failure::retry(long(argument))),
+            "long-fatal" => return Err(Failure::fatal(long(argument))),
+            "long-log" => {
+                let long = long(argument);
+                info!(long = long; "{long}");
+            }
+            "long-target" => out.emit(Output::new("nowhere").to(long(argument)).from_event(index)),
+            "flood" => flood(),
+            "flood-log" => loop {
+                info!("a line of the flood");
+            },
+            "flood-print" => loop {
+                println!("a line of the flood");
+            },
+            "forge" => println!("one\r\n2026-01-01 ERROR weir_host: forged"),
             "emit" => (0..number()).for_each(|_| out.emit(Output::new("more").from_event(index))),
             "emit-bytes" => out.emit(Output::new(vec![b'x'; argument.parse().unwrap_or_default()]).from_event(index)),
             "emit-to" => out.emit(Output::new("elsewhere").to(argument).from_event(index)),
@@ -126,6 +153,10 @@ impl Misbehave {
             "escape" => info!("one\ntwo\u{1b}[31m"),
             "print" => println!("{argument}"),
             "print-error" => eprintln!("{argument}"),
+            "count" => metrics::counter_add(argument, 1, &[("label", "value")]),
+            "gauge" => metrics::gauge_set(argument, 2.5, &[]),
+            "record" => metrics::histogram_record(argument, 2.5, &[]),
+            "series" => (0..number()).for_each(|n| metrics::counter_add("series", 1, &[("n", &n.to_string())])),
             "environment" => return Err(Failure::fatal(environment())),
             _ => {}
         }
@@ -143,6 +174,60 @@ fn boom() {
 fn recurse(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);
     if frame.contains(&0) { 0 } else { recurse(depth + 1) + frame.iter().sum::<u64>() }
+}
+
+/// Recursion without anything in memory: what grows is the stack that the host gives.
+#[inline(never)]
+#[allow(clippy::only_used_in_recursion, reason = "this is what it is for")]
+fn descend(depth: u64) -> u64 {
+    if depth == 0 { 1 } else { descend(depth - 1).wrapping_mul(3) ^ depth }
+}
+
+fn long(bytes: &str) -> String {
+    "x".repeat(bytes.parse().unwrap_or_default())
+}
+
+/// Outputs for ever, past the kit, which would gather them in memory.
+#[cfg(target_arch = "wasm32")]
+fn flood() {
+    let outputs = [Output::new(vec![b'x'; 1 << 10])];
+    loop {
+        let _ = black_box(weir_guest::bindings::weir::processor::outputs::emit(&outputs));
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn flood() {}
+
+/// An allocator that aborts where it is asked for this many bytes: an event of this size breaks the guest inside `cabi_realloc`, before any of its
+/// own code sees the event.
+#[cfg(target_arch = "wasm32")]
+#[allow(unsafe_code, reason = "an allocator can't be written without")]
+mod allocator {
+    use std::alloc::{GlobalAlloc, Layout, System};
+
+    const FATAL: usize = 77_777;
+
+    struct Refusing;
+
+    // SAFETY: everything is handed on to the system's allocator, or ends the instance.
+    unsafe impl GlobalAlloc for Refusing {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            if layout.size() == FATAL {
+                core::arch::wasm32::unreachable();
+            }
+            // SAFETY: the caller's promise, handed on.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+            // SAFETY: the caller's promise, handed on.
+            unsafe { System.dealloc(pointer, layout) }
+        }
+    }
+
+    #[global_allocator]
+    static REFUSING: Refusing = Refusing;
 }
 
 #[inline(never)]

@@ -144,16 +144,76 @@ async fn outputs_are_limited_and_only_go_where_the_deployment_says() {
 #[tokio::test]
 async fn log_lines_are_bounded_named_and_cannot_forge_others() {
     let log = Log::capture();
-    let options = ProcessorOptions { name: "logger".into(), ..options() };
-    obey_within(options, &["escape", "log:2000", "print:said on stdout", "print-error:said on stderr"]).await.unwrap();
+    let limits = Limits { log_lines_per_second: 1_000_000, ..Limits::default() };
+    let options = ProcessorOptions { name: "logger".into(), limits, ..options() };
+    obey_within(
+        options,
+        &["escape", "log:990", "forge", "print:said on stdout", "print-error:said on stderr", "log:1000"],
+    )
+    .await
+    .unwrap();
     let lines = log.lines("processor=logger");
     assert!(lines.iter().all(|line| line.contains("weir::guest") && line.contains("partition=0")), "{lines:#?}");
     assert_eq!(log.lines("one\\ntwo\\u{1b}[31m").len(), 1);
-    assert_eq!(lines.iter().filter(|line| line.contains("a line")).count(), 999);
+    let module = engine_digest().await;
+    let whose = format!("events=100-105 module={module}");
+    assert!(lines.iter().filter(|line| !line.contains("were dropped")).all(|line| line.contains(&whose)), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("fields=\"line=7\"")), "{:?}", lines.get(8));
-    assert!(lines.iter().any(|line| line.contains("1001 more log lines of this call were dropped")));
-    assert!(lines.iter().any(|line| line.contains("said on stdout")));
-    assert!(lines.iter().any(|line| line.contains("said on stderr")));
+    // What is written to a stream comes at the end of the call, when nothing is left of what it may write.
+    assert_eq!(lines.iter().filter(|line| line.contains("a line")).count(), 999);
+    assert!(
+        lines.iter().any(|line| line.contains("995 log lines") && line.contains("limits.log-lines allows 1000")),
+        "{lines:#?}"
+    );
+
+    let log_of = |name: &str| log.lines(&format!("processor={name}"));
+    let options = ProcessorOptions { name: "printer".into(), ..super::support::options() };
+    obey_within(options, &["forge", "print:said on stdout", "print-error:said on stderr"]).await.unwrap();
+    let lines = log_of("printer");
+    assert_eq!(lines.len(), 4, "each line is one of its own: {lines:#?}");
+    assert!(lines.iter().all(|line| line.contains("partition=0 events=100-102 module=")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("stream=\"stdout\"") && line.contains("ERROR weir_host: forged")));
+    assert!(lines.iter().any(|line| line.contains("stream=\"stderr\"") && line.contains("said on stderr")));
+}
+
+async fn engine_digest() -> String {
+    module(&engine(), "misbehave").await.digest()[..12].to_owned()
+}
+
+#[tokio::test]
+async fn log_lines_are_bounded_over_many_calls() {
+    let log = Log::capture();
+    let limits = Limits { log_lines_per_second: 1, ..Limits::default() };
+    let options = ProcessorOptions { name: "chatty".into(), limits, ..options() };
+    let mut guest = misbehave(&engine(), options).await;
+    let began = std::time::Instant::now();
+    for _ in 0..20 {
+        guest.process(batch(&["log:100"])).await.unwrap();
+    }
+    let most = 10 + began.elapsed().as_secs() as usize + 1;
+    guest.close(CloseReason::Shutdown).await;
+    let lines = log.lines("processor=chatty");
+    let written = lines.iter().filter(|line| line.contains("a line")).count();
+    assert!((10..=most).contains(&written), "{written} lines, and {most} is the most");
+    let dropped: Vec<usize> =
+        lines.iter().filter_map(|line| line.split_once(" log lines (")?.0.rsplit(' ').next()?.parse().ok()).collect();
+    assert_eq!(dropped.iter().sum::<usize>() + written, 2000, "every line is written or counted: {dropped:?}");
+    assert!(
+        dropped.len() <= 2 + began.elapsed().as_secs() as usize / 10,
+        "and that is not said each time: {dropped:?}"
+    );
+}
+
+#[tokio::test]
+async fn outputs_are_limited_over_many_calls() {
+    let limits = Limits { outputs_per_second: Some(1), ..Limits::default() };
+    let mut guest = misbehave(&engine(), super::support::limits(limits)).await;
+    guest.process(batch(&["emit:9"])).await.unwrap();
+    let refused = guest.process(batch(&["emit:9"])).await;
+    assert!(
+        matches!(&refused, Err(Failure::Fatal(why)) if why.contains("raise limits.outputs-per-second")),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]

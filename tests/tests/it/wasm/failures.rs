@@ -93,9 +93,9 @@ async fn exit_is_recognised() {
 #[tokio::test]
 async fn answers_that_break_the_contract_are_refused() {
     for (command, why) in [
-        ("reject-beyond", "rejects the event at index 1000000, and the batch has 1 events"),
-        ("redeliver-beyond", "wants the events from index 1000000 again"),
-        ("origin-beyond", "an output comes from the event at index 1000000"),
+        ("reject-index:1000000", "rejects the event at index 1000000, and the batch has 1 events"),
+        ("redeliver-index:1000000", "wants the events from index 1000000 again"),
+        ("origin-index:1000000", "an output comes from the event at index 1000000"),
     ] {
         let report = trap(obey(&[command]).await);
         assert_eq!(report.cause, TrapCause::InvalidAnswer, "{command}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use weir_host::guest::{Answer, Batch, Failure, Instance, OpenReason, Opening, TrapReport};
 use weir_host::model::{Event, Scope};
-use weir_host::wasm::{Engine, EngineOptions, Limits, Module, ModuleSource, ProcessorOptions};
+use weir_host::wasm::{Engine, EngineOptions, Limits, Metrics, Module, ModuleSource, ProcessorOptions};
 use weir_tests::guests::guest;
 
 pub(super) fn engine() -> Engine {
@@ -19,7 +19,12 @@ pub(super) async fn module(engine: &Engine, name: &str) -> Module {
 }
 
 pub(super) fn options() -> ProcessorOptions {
-    ProcessorOptions { name: "story".into(), limits: Limits::default(), targets: vec!["default".into()] }
+    ProcessorOptions {
+        name: "story".into(),
+        limits: Limits::default(),
+        targets: vec!["default".into()],
+        metrics: Metrics::default(),
+    }
 }
 
 pub(super) fn opening(config: &Value, reason: OpenReason) -> Opening {
