@@ -144,11 +144,12 @@ async fn try_out(args: DevArgs, input: Option<Input>) -> Result<(), Failure> {
     let names = || std::iter::once("default").chain(args.outputs.iter().map(String::as_str));
     let outputs: BTreeMap<_, _> =
         names().map(|name| (name.to_owned(), Arc::new(Printed { name: name.to_owned() }) as Arc<dyn Sink>)).collect();
+    let metrics = Metrics::default();
     let processor = module.processor(crate::wasm::ProcessorOptions {
         name: "dev".into(),
         limits: Limits::default(),
         targets: outputs.keys().cloned().collect(),
-        metrics: Metrics::default(),
+        metrics: metrics.clone(),
     });
     let host = Host::builder()
         .owner(owner)
@@ -171,6 +172,7 @@ async fn try_out(args: DevArgs, input: Option<Input>) -> Result<(), Failure> {
         () = signals.stop.cancelled() => None,
     };
     summary::show(&status.snapshot(), false);
+    summary::measured(&[("dev".to_owned(), metrics)], false);
     emulator.shutdown().await;
     match outcome {
         Some(outcome) => run::verdict(&outcome, &[]),

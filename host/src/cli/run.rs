@@ -80,7 +80,9 @@ pub(crate) async fn run(args: RunArgs, logging: &Logging) -> Result<(), Failure>
         outcome = host.run(signals.drain.cancelled_owned()) => Some(outcome),
         () = signals.stop.cancelled() => None,
     };
-    summary::show(&status.snapshot(), logging.is_json(Some(&config.log)));
+    let json = logging.is_json(Some(&config.log));
+    summary::show(&status.snapshot(), json);
+    summary::measured(&wired.metrics, json);
     match outcome {
         None => Err(Failure::Unfinished(AT_ONCE.into())),
         Some(outcome) => verdict(&outcome, &wired.broken),

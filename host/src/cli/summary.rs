@@ -4,6 +4,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::say;
 use crate::status::{BudgetSnapshot, HostSnapshot, PartitionSnapshot, ProcessorSnapshot, State, StoreCalls};
+use crate::wasm::{Metrics, Snapshot};
 
 const COLUMNS: [&str; 9] =
     ["processor", "partition", "received", "acknowledged", "rejected", "out", "checkpoint", "lag", "state"];
@@ -17,6 +18,33 @@ pub(crate) fn show(snapshot: &HostSnapshot, json: bool) {
         tracing::info!(processors = figures, storage_calls_per_minute = storage, checkpoint_budget = budget, "summary");
     } else {
         say(table(snapshot));
+    }
+}
+
+/// Prints what modules measured, a series a line, for processors by name.
+pub(crate) fn measured(processors: &[(String, Metrics)], json: bool) {
+    /// Lines of one processor in a table; machines get all.
+    const LINES: usize = 40;
+    for (processor, metrics) in processors {
+        let Snapshot { series, refused } = metrics.snapshot();
+        let count = series.len();
+        let shown = if json { count } else { LINES };
+        for series in series.iter().take(shown) {
+            match json {
+                true => tracing::info!(processor, series = %series, "measured by the module"),
+                false => say(format_args!("{processor} measured {series}")),
+            }
+        }
+        if count > shown {
+            say(format_args!("{processor} measured {} more series; `--log-format json` shows all", count - shown));
+        }
+        if refused > 0 {
+            tracing::warn!(
+                processor,
+                refused,
+                "measurements of the module were refused (`limits.metric-series`, names, labels)"
+            );
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Wired {
     pub(crate) starts: Vec<String>,
     /// One line for each processor that is not.
     pub(crate) broken: Vec<String>,
+    /// What each module measures.
+    pub(crate) metrics: Vec<(String, Metrics)>,
 }
 
 pub(crate) async fn wire(config: &Config, until_caught_up: bool) -> Result<Wired, Failure> {
@@ -39,7 +41,15 @@ pub(crate) async fn wire(config: &Config, until_caught_up: bool) -> Result<Wired
     let engine = engine(config.host.guest_threads, Some(config.host.guest_stack), cache(&config.host))?;
     let stores = Stores::new(&config.checkpoints).map_err(Failure::failed)?;
     stores.check().await.map_err(Failure::failed)?;
-    let mut wiring = Wiring { config, engine, owner: owner.clone(), stores, namespaces: vec![], files: HashMap::new() };
+    let mut wiring = Wiring {
+        config,
+        engine,
+        owner: owner.clone(),
+        stores,
+        namespaces: vec![],
+        files: HashMap::new(),
+        metrics: vec![],
+    };
     let (mut specs, mut starts, mut broken) = (vec![], vec![], vec![]);
     for processor in &config.processors {
         match wiring.processor(processor).await {
@@ -51,7 +61,7 @@ pub(crate) async fn wire(config: &Config, until_caught_up: bool) -> Result<Wired
         }
     }
     if specs.is_empty() {
-        return Ok(Wired { host: None, starts, broken });
+        return Ok(Wired { host: None, starts, broken, metrics: wiring.metrics });
     }
     let builder = Host::builder()
         .owner(owner)
@@ -61,7 +71,7 @@ pub(crate) async fn wire(config: &Config, until_caught_up: bool) -> Result<Wired
         .until_caught_up(until_caught_up);
     let builder = specs.into_iter().fold(builder, |builder, spec| builder.processor(spec));
     let host = builder.build().map_err(|error| Failure::usage(error.to_string()))?;
-    Ok(Wired { host: Some(host), starts, broken })
+    Ok(Wired { host: Some(host), starts, broken, metrics: wiring.metrics })
 }
 
 struct Wiring<'a> {
@@ -73,6 +83,7 @@ struct Wiring<'a> {
     namespaces: Vec<(NamespaceConfig, Namespace)>,
     /// Outputs to one file share its sink.
     files: HashMap<PathBuf, Arc<FileSink>>,
+    metrics: Vec<(String, Metrics)>,
 }
 
 impl Wiring<'_> {
@@ -111,11 +122,13 @@ impl Wiring<'_> {
             module_line(&config.module, module.digest()),
             destinations(config)
         );
+        let metrics = Metrics::default();
+        self.metrics.push((config.name.to_string(), metrics.clone()));
         let processor = module.processor(crate::wasm::ProcessorOptions {
             name: config.name.as_str().into(),
             limits,
             targets: outputs.keys().cloned().collect(),
-            metrics: Metrics::default(),
+            metrics,
         });
         let spec = ProcessorSpec {
             name: config.name.clone().into_inner(),

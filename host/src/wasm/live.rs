@@ -13,9 +13,7 @@ use super::module::Module;
 use super::text::size;
 use super::trap::{self, Work};
 use super::v0_1::Guest;
-use crate::guest::{
-    Ack, Answer, Batch, CloseReason, Failure, GuestOutput, Opening, Origin, Rejection, TrapCause, TrapReport,
-};
+use crate::guest::{Ack, Answer, Batch, CloseReason, Failure, GuestOutput, Opening, Origin, TrapCause, TrapReport};
 use crate::model::Event;
 
 /// A live guest.
@@ -150,9 +148,6 @@ fn check(ack: &Ack, outputs: &[GuestOutput], events: usize) -> Result<(), String
     if let Some(rejection) = ack.rejected.iter().find(|rejection| outside(rejection.index)) {
         return Err(format!("it rejects the event at index {}, and the batch has {events} events", rejection.index));
     }
-    if let Some(twice) = twice(&ack.rejected, events) {
-        return Err(format!("it rejects the event at index {twice} more than once"));
-    }
     if let Some(redelivery) = ack.redeliver.as_ref().filter(|redelivery| outside(redelivery.index)) {
         return Err(format!("it wants the events from index {} again, and the batch has {events}", redelivery.index));
     }
@@ -166,14 +161,4 @@ fn check(ack: &Ack, outputs: &[GuestOutput], events: usize) -> Result<(), String
         }
         None => Ok(()),
     }
-}
-
-/// An index that is rejected more than once, which would be dead-lettered and counted as often.
-fn twice(rejected: &[Rejection], events: usize) -> Option<u32> {
-    let mut seen = vec![false; if rejected.len() > 1 { events } else { 0 }];
-    let again = rejected.iter().find(|rejection| {
-        let seen = usize::try_from(rejection.index).ok().and_then(|index| seen.get_mut(index));
-        seen.is_some_and(|seen| std::mem::replace(seen, true))
-    });
-    again.map(|rejection| rejection.index)
 }

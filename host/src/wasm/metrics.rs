@@ -7,6 +7,7 @@
 //! have bounded lengths, and a name is of one kind. What goes beyond is refused: counted, and said the first time.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::text::clean;
@@ -79,6 +80,22 @@ impl Histogram {
         }
         self.count += 1;
         self.sum += value;
+    }
+}
+
+impl fmt::Display for Series {
+    /// `name{label="value"} 5`; of a histogram, how many and their sum.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if !self.labels.is_empty() {
+            let labels: Vec<String> = self.labels.iter().map(|(label, value)| format!("{label}={value:?}")).collect();
+            write!(f, "{{{}}}", labels.join(","))?;
+        }
+        match &self.value {
+            Measured::Counter(sum) => write!(f, " {sum}"),
+            Measured::Gauge(value) => write!(f, " {value}"),
+            Measured::Histogram(Histogram { count, sum, .. }) => write!(f, " {count} values, sum {sum}"),
+        }
     }
 }
 

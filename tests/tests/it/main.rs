@@ -9,6 +9,7 @@ mod faults;
 mod hog;
 mod hub;
 mod kill;
+mod poison;
 mod sink;
 mod source;
 mod wasm;
