@@ -3,8 +3,9 @@
 //! An event at which the guest fails alone is set aside first, and given up (dead-lettered, dropped) when a later one has worked, or when
 //! there is nothing later in hand. Too many in a row without one that works *open* the breaker: none of those is given up, the partition
 //! rests, and then begins with the first of them again. Until the guest has worked once more, nothing is given up without a later event
-//! that works, so a broken guest, or a service that it needs and that is away, never empties a hub into the dead letters: what it costs
-//! is at most one less than `failures`, and only where batches are as short as that.
+//! that works, so a broken guest, or a service that it needs and that is away, never empties a hub into the dead letters. What an outage
+//! can cost is less than `failures` events when it begins (only where batches are shorter than that), and as many when it ends in the
+//! middle of a trial: those that failed in that trial, before the first that worked.
 
 use std::time::Duration;
 

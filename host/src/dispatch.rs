@@ -66,14 +66,20 @@ pub(crate) struct Dispatcher {
     streak: Streak,
     isolation: Isolation,
     breaker: Breaker,
-    /// Events that were set aside, in order; all of them lie directly before what is handed over next.
+    /// Events that were set aside, in order.
     suspects: Vec<Suspect>,
     /// Events that were given up above the watermark.
     given_up: Vec<Suspect>,
-    /// The last event that was ever set aside.
+    /// The last event that was set aside: what passes up to there proves nothing new of the guest.
     failed_at: SequenceNumber,
+    /// Failures to open in a row.
+    unopened: Streak,
+    /// The most events of a call. Halved when a guest breaks that holds events, which come again then, in calls of that size.
+    most: usize,
     /// How long to wait before the next call.
     rest: Duration,
+    /// When to try again what was set aside, if nothing later comes.
+    again: Option<Duration>,
 }
 
 /// What follows from an answer or a failure.
@@ -88,6 +94,8 @@ enum Step {
     Aside(Option<Settled>),
     /// The guest counts as broken: everything that was set aside comes again after a rest.
     Broken(Option<Settled>),
+    /// The partition stops, with what is settled.
+    Stop(Option<Settled>, Halt),
 }
 
 impl Dispatcher {
@@ -118,7 +126,10 @@ impl Dispatcher {
             suspects: Vec::new(),
             given_up: Vec::new(),
             failed_at: SequenceNumber::MIN,
+            unopened: Streak::default(),
+            most: usize::MAX,
             rest: Duration::ZERO,
+            again: None,
         }
     }
 
@@ -157,13 +168,22 @@ impl Dispatcher {
             return Ok(());
         }
         loop {
+            // Nothing later came by which to judge what was set aside while the guest counts as broken: it is tried again.
+            let again = self.again.take();
             let next = tokio::select! {
                 biased;
-                () = drain.cancelled() => None,
+                () = drain.cancelled() => return Ok(()),
                 next = batches.recv() => next,
+                () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {
+                    let batch = self.with_suspects(&Batch::new(Vec::new()));
+                    if !self.batch(batch, None, settled, drain).await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
             };
             let Some(Pulled { events, charge }) = next else { return Ok(()) };
-            if !self.batch(Batch::new(events), charge, settled, drain).await? {
+            if !self.batch(Batch::new(events), Some(charge), settled, drain).await? {
                 return Ok(());
             }
         }
@@ -173,15 +193,15 @@ impl Dispatcher {
     async fn batch(
         &mut self,
         mut batch: Batch,
-        charge: Charge,
+        mut charge: Option<Charge>,
         settled: &mpsc::Sender<Settled>,
         drain: &CancellationToken,
     ) -> Result<bool, Halt> {
-        let mut charge = Some(charge);
+        let last = batch.events().last().map_or(SequenceNumber::MIN, |event| event.sequence_number);
         loop {
             batch = self.without_suspects(batch);
             if batch.events().is_empty() {
-                let Some(mut done) = self.nothing_later()? else { return Ok(true) };
+                let Some(mut done) = self.nothing_later(last)? else { return Ok(true) };
                 done.take_charge(charge.take());
                 return Ok(settled.send(done).await.is_ok());
             }
@@ -216,6 +236,15 @@ impl Dispatcher {
                 }
                 Step::Aside(part) => (part, batch.clone()),
                 Step::Broken(part) => (part, self.with_suspects(&batch)),
+                Step::Stop(part, halt) => {
+                    // An error: emit has ended, which has its own reason.
+                    if let Some(part) = part
+                        && settled.send(part).await.is_err()
+                    {
+                        return Ok(false);
+                    }
+                    return Err(halt);
+                }
             };
             if let Some(mut part) = part {
                 part.charge = charge.as_ref().map(|charge| charge.more(part.bytes));
@@ -237,7 +266,10 @@ impl Dispatcher {
                 opened = self.processor.open(self.opening.clone()) => opened,
             };
             match opened {
-                Ok(instance) => self.instance = Some(instance),
+                Ok(instance) => {
+                    self.unopened = Streak::default();
+                    self.instance = Some(instance);
+                }
                 Err(failure) => {
                     let pause = self.count(Range::Opening, failure)?;
                     if !wait(pause, drain).await {
@@ -270,15 +302,18 @@ impl Dispatcher {
             }
         };
         // The guest works: what failed before these events did so by itself, and is settled before them.
-        let is_later = events.first().is_some_and(|first| first.sequence_number > self.failed_at);
-        let before = if standing > 0 && is_later { self.give_up()? } else { None };
+        let before = match events.first() {
+            Some(first) if standing > 0 => self.give_up(first.sequence_number.saturating_sub(1))?,
+            _ => None,
+        };
         let settlement = self.tracker.apply(events, &ack).map_err(Cause::Defect).map_err(Halt::Failed)?;
+        self.forget_passed();
         let stands = events.get(..settlement.standing).unwrap_or_default();
         self.count_fates(settlement.covered);
         let held = self.tracker.held();
         self.seat.status.set_held(held);
-        if held > self.held_limit {
-            return Err(Halt::Failed(Cause::Held { range: range(events), held, limit: self.held_limit }));
+        if held == 0 {
+            self.most = usize::MAX;
         }
         history::acknowledged(range(stands));
         if let Some(last) = stands.last() {
@@ -290,6 +325,10 @@ impl Dispatcher {
                 first.merge(settled);
             }
             settled = Some(first);
+        }
+        if held > self.held_limit {
+            let halt = Halt::Failed(Cause::Held { range: range(events), held, limit: self.held_limit });
+            return Ok(Step::Stop(settled, halt));
         }
         let Some(again) = ack.redeliver else {
             return Ok(Step::Done(settled.unwrap_or_else(|| nothing(range(events)))));
@@ -308,9 +347,10 @@ impl Dispatcher {
                 // The guest says itself at which event it can't go on.
                 let failure = Failure::Retry { after: again.after, reason: again.reason };
                 // Keyed outputs stand, and so does what was held before this batch.
-                return Ok(match self.set_aside(first, failures, failure)? {
-                    Verdict::Aside => Step::Aside(settled),
-                    Verdict::Broken => Step::Broken(settled),
+                return Ok(match self.set_aside(first, failures, failure) {
+                    Ok(Verdict::Aside) => Step::Aside(settled),
+                    Ok(Verdict::Broken) => Step::Broken(settled),
+                    Err(halt) => Step::Stop(settled, halt),
                 });
             }
         };
@@ -372,7 +412,7 @@ impl Dispatcher {
                     if verdict == Verdict::Broken {
                         self.suspects.retain(Suspect::is_told);
                     }
-                    return Err(Halt::Rewind(Duration::ZERO));
+                    return Err(Halt::Rewind(self.retry.backoff));
                 }
                 return Ok(match verdict {
                     Verdict::Aside => Step::Aside(None),
@@ -401,15 +441,19 @@ impl Dispatcher {
                 asked.unwrap_or_default()
             }
         };
-        // A guest that broke takes along what it held: that comes again first.
-        if broken && self.tracker.held() > 0 { Err(Halt::Rewind(pause)) } else { Ok(Step::Again(pause)) }
+        if !broken || self.tracker.held() == 0 {
+            return Ok(Step::Again(pause));
+        }
+        // A guest that broke takes along what it held: that comes again first, in smaller calls, since it may have been their size.
+        self.most = self.most.min(events.len() / 2).max(1);
+        Err(Halt::Rewind(pause.max(self.retry.backoff)))
     }
 
     /// How many of these events to hand over next.
     fn next(&self, events: &[Event]) -> usize {
         let suspect = |event: &Event| self.is_suspect(event);
         let before = if self.suspects.is_empty() { None } else { events.iter().position(suspect) };
-        self.isolation.cut(events).min(before.unwrap_or(events.len()))
+        self.isolation.cut(events).min(before.unwrap_or(events.len())).min(self.most)
     }
 
     fn has_expired(&self, event: &Event) -> bool {
@@ -432,7 +476,7 @@ impl Dispatcher {
     /// Counts a failure to open; the pause before the next attempt.
     fn count(&mut self, range: Range, failure: Failure) -> Result<Duration, Halt> {
         let next = self.tracker.watermark().map_or(i64::MIN, |w| w.sequence_number.saturating_add(1));
-        let attempts = self.streak.failed(next);
+        let attempts = self.unopened.failed(next);
         let after = match &failure {
             Failure::Retry { after, .. } => *after,
             Failure::Fatal(_) => return Err(Halt::Failed(Cause::Guest { range, attempts, failure })),

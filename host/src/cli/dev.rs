@@ -20,7 +20,7 @@ use crate::host::{Host, ProcessorSpec};
 use crate::local::DirectoryStore;
 use crate::model::{Output, OwnerId, Scope, Value};
 use crate::ndjson;
-use crate::options::ProcessorOptions;
+use crate::options::{BreakerPolicy, Delivery, ProcessorOptions};
 use crate::seams::{Sink, SinkError};
 use crate::wasm::{Limits, Metrics, ModuleSource};
 
@@ -71,7 +71,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<(), Failure> {
         Some(file) => Some(Input::open(file).await?),
         None => None,
     };
-    try_out(args, input).await
+    try_out(args, input, BreakerPolicy::default().failures).await
 }
 
 /// Runs a module over events, and ends with them, without keeping anything.
@@ -92,10 +92,11 @@ pub(crate) async fn try_over(
         config,
         outputs,
     };
-    try_out(args, Some(events)).await
+    // Letters are events at which modules fail: a row of failures says nothing of this one.
+    try_out(args, Some(events), u32::MAX).await
 }
 
-async fn try_out(args: DevArgs, input: Option<Input>) -> Result<(), Failure> {
+async fn try_out(args: DevArgs, input: Option<Input>, failures: u32) -> Result<(), Failure> {
     let config = guest_config(&args.config)?;
     let engine = wire::engine(None, None, Cache::Usual)?;
     let module = engine
@@ -144,6 +145,8 @@ async fn try_out(args: DevArgs, input: Option<Input>) -> Result<(), Failure> {
     let names = || std::iter::once("default").chain(args.outputs.iter().map(String::as_str));
     let outputs: BTreeMap<_, _> =
         names().map(|name| (name.to_owned(), Arc::new(Printed { name: name.to_owned() }) as Arc<dyn Sink>)).collect();
+    let breaker = BreakerPolicy { failures, ..BreakerPolicy::default() };
+    let delivery = Delivery { breaker, ..Delivery::default() };
     let metrics = Metrics::default();
     let processor = module.processor(crate::wasm::ProcessorOptions {
         name: "dev".into(),
@@ -162,7 +165,7 @@ async fn try_out(args: DevArgs, input: Option<Input>) -> Result<(), Failure> {
             processor,
             outputs,
             dead_letter: Some(Arc::new(Rejected)),
-            options: ProcessorOptions { config: config.into(), ..ProcessorOptions::default() },
+            options: ProcessorOptions { config: config.into(), delivery, ..ProcessorOptions::default() },
         })
         .build()
         .map_err(|error| Failure::failed(error.to_string()))?;

@@ -1,6 +1,6 @@
 //! Where a letter lies in a directory or a container, and how it reads there: the same in both.
 //!
-//! `HUB/PARTITION/PROCESSOR/SEQUENCE.json`, made of what the letter says of its origin and of nothing else: a letter that is written again
+//! `HUB@NAMESPACE/PARTITION/PROCESSOR/SEQUENCE.json`, made of what the letter says of its origin and of nothing else: a letter that is written again
 //! replaces itself, and processors that share a hub, or a place, don't meet. The content is the shape of [`crate::ndjson`] over several
 //! lines, so that a person can read it and `weir send` could.
 
@@ -9,8 +9,8 @@ use std::io;
 use serde::Deserialize;
 
 use super::{
-    ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_PARTITION_PROPERTY, ORIGIN_PROCESSOR_PROPERTY, ORIGIN_SEQUENCE_NUMBER_PROPERTY,
-    property,
+    ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_NAMESPACE_PROPERTY, ORIGIN_PARTITION_PROPERTY, ORIGIN_PROCESSOR_PROPERTY,
+    ORIGIN_SEQUENCE_NUMBER_PROPERTY, property,
 };
 use crate::local::segment;
 use crate::model::{Output, SequenceNumber, Value};
@@ -41,7 +41,7 @@ impl Place {
         let origin = text(ORIGIN_EVENT_HUB_PROPERTY).zip(text(ORIGIN_PARTITION_PROPERTY)).zip(number);
         match origin.zip(text(ORIGIN_PROCESSOR_PROPERTY)) {
             Some((((hub, partition), number), processor)) => Self {
-                folder: segment(hub),
+                folder: Self::folder(text(ORIGIN_NAMESPACE_PROPERTY).unwrap_or_default(), hub),
                 partition: segment(partition),
                 processor: exactly(processor),
                 file: number.to_string(),
@@ -56,8 +56,9 @@ impl Place {
     }
 
     /// Where the letters of a hub's partitions lie.
-    pub(crate) fn folder(event_hub: &str) -> String {
-        segment(event_hub)
+    pub(crate) fn folder(namespace: &str, event_hub: &str) -> String {
+        // No segment has an `@` of its own.
+        format!("{}@{}", segment(event_hub), segment(namespace))
     }
 
     /// The place that a path names, from the root on; `None`: there can't be a letter there.
@@ -76,8 +77,8 @@ impl Place {
     }
 
     /// Whether it is of this processor of this hub.
-    pub(crate) fn is_of(&self, event_hub: &str, processor: &str) -> bool {
-        self.folder == segment(event_hub) && self.processor == exactly(processor)
+    pub(crate) fn is_of(&self, (namespace, event_hub): (&str, &str), processor: &str) -> bool {
+        self.folder == Self::folder(namespace, event_hub) && self.processor == exactly(processor)
     }
 
     /// Whether it is of this partition.
@@ -143,9 +144,12 @@ mod tests {
     #[test]
     fn a_letter_lies_where_its_origin_says_and_is_found_there() {
         let place = Place::of(&letter_of("Flights", "delays", &event(11, "second")));
-        assert_eq!(place.path(), "flights/3/delays/11.json");
+        assert_eq!(place.path(), "flights@n/3/delays/11.json");
         assert_eq!(Place::parse(&place.path()), Some(place.clone()));
-        assert!(place.is_of("FLIGHTS", "delays") && !place.is_of("flights", "copies") && place.is_in("3"));
+        assert!(
+            place.is_of(("N", "FLIGHTS"), "delays") && !place.is_of(("n", "flights"), "copies") && place.is_in("3")
+        );
+        assert!(!place.is_of(("other", "flights"), "delays"), "a hub of that name in another namespace");
         assert_eq!(place.number(), Some(11));
         for strange in ["flights/3/delays/.11.json.1.tmp", "flights/3/11.json", "flights/3/delays/x/11.json", "", "a"] {
             assert_eq!(Place::parse(strange), None, "{strange}");

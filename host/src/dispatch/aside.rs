@@ -56,6 +56,7 @@ impl Dispatcher {
     /// An event has failed alone, as often as it may: sets it aside, unless the policy is to stop, or opens the breaker.
     pub(super) fn set_aside(&mut self, event: &Event, attempts: u32, failure: Failure) -> Result<Verdict, Halt> {
         self.isolation.end();
+        self.streak = Streak::default();
         let range = Range::Events(event.sequence_number, event.sequence_number);
         let placed = match self.delivery.on_poison {
             OnPoison::DeadLetter => self.resolver.has_dead_letter(),
@@ -68,7 +69,8 @@ impl Dispatcher {
         let expired = attempts < self.retry.attempts.max(1);
         let text = failure.to_string();
         self.failed_at = self.failed_at.max(event.sequence_number);
-        self.suspects.push(Suspect { event: event.clone(), attempts, failure, expired, told: false });
+        let place = self.suspects.partition_point(|known| known.event.sequence_number < event.sequence_number);
+        self.suspects.insert(place, Suspect { event: event.clone(), attempts, failure, expired, told: false });
         let undecided = self.suspects.iter().filter(|suspect| !suspect.told);
         let (aside, first) = (undecided.clone().count(), undecided.map(|suspect| suspect.event.sequence_number).next());
         if !self.breaker.trips(aside) {
@@ -78,10 +80,11 @@ impl Dispatcher {
         let failed = self.breaker.in_a_row(aside);
         let range = Range::Events(first.unwrap_or(event.sequence_number), event.sequence_number);
         if self.has_end {
-            let failure = self.suspects.pop().map_or(Failure::Fatal(text), |suspect| suspect.failure);
+            let failure = self.suspects.remove(place).failure;
             return Err(Halt::Failed(Cause::Broken { range, failed, failure }));
         }
         self.rest = self.breaker.open(chance());
+        self.failed_at = first.map_or(self.failed_at, |first| first.saturating_sub(1));
         self.seat.trouble(format!(
             "the guest fails at everything: {failed} events in a row up to {range}, and none between them worked. None of {range} is given \
              up; the partition rests for {:.1?} and tries again from there. Mend the module or what it needs (`breaker` sets the limits): {text}",
@@ -90,22 +93,28 @@ impl Dispatcher {
         Ok(Verdict::Broken)
     }
 
-    /// A batch has ended in events that were set aside. While the guest counts as working they are given up; otherwise they wait for
-    /// a later one that works.
-    pub(super) fn nothing_later(&mut self) -> Result<Option<Settled>, Halt> {
-        if !self.breaker.is_closed() {
+    /// A batch has ended, at this event, in events that were set aside. While the guest counts as working they are given up; otherwise
+    /// they wait for a later one that works, and are tried again when none comes.
+    pub(super) fn nothing_later(&mut self, last: SequenceNumber) -> Result<Option<Settled>, Halt> {
+        let undecided = |suspect: &&Suspect| !suspect.told && suspect.event.sequence_number <= last;
+        let undecided = self.suspects.iter().filter(undecided).count();
+        if undecided > 0 && !self.breaker.is_closed() {
+            self.again = Some(self.breaker.open(chance()));
             return Ok(None);
         }
-        self.breaker.gave_up(self.suspects.iter().filter(|suspect| !suspect.told).count());
-        let settled = self.give_up()?;
+        self.breaker.gave_up(undecided);
+        let settled = self.give_up(last)?;
         self.seat.status.recovered();
         Ok(settled)
     }
 
-    /// Settles everything that was set aside.
-    pub(super) fn give_up(&mut self) -> Result<Option<Settled>, Halt> {
+    /// Settles what was set aside up to this event, in order: whatever comes behind it may follow.
+    pub(super) fn give_up(&mut self, through: SequenceNumber) -> Result<Option<Settled>, Halt> {
+        let later = self.suspects.partition_point(|suspect| suspect.event.sequence_number <= through);
+        let later = self.suspects.split_off(later);
+        let given_up = std::mem::replace(&mut self.suspects, later);
         let mut all: Option<Settled> = None;
-        for mut suspect in std::mem::take(&mut self.suspects) {
+        for mut suspect in given_up {
             let routes = if suspect.told { Routes::new() } else { self.routes(&suspect)? };
             suspect.told = true;
             let settlement = self.tracker.set_aside(&suspect.event);
@@ -127,6 +136,14 @@ impl Dispatcher {
             }
         }
         Ok(all)
+    }
+
+    /// Forgets what the watermark has passed.
+    pub(super) fn forget_passed(&mut self) {
+        if !self.given_up.is_empty() {
+            let watermark = self.tracker.watermark().map_or(i64::MIN, |position| position.sequence_number);
+            self.given_up.retain(|suspect| suspect.event.sequence_number > watermark);
+        }
     }
 
     /// The partition goes back to the watermark: what was given up above it is not handed over again, nor told again.

@@ -38,14 +38,14 @@ impl LetterDirectory {
         create_directories(&self.root)
     }
 
-    /// Where a processor's letters lie, in the order of partitions and events.
-    pub fn list(&self, event_hub: &str, processor: &str) -> io::Result<Vec<Place>> {
-        let folder = Place::folder(event_hub);
+    /// Where a processor's letters of a namespace's hub lie, in the order of partitions and events.
+    pub fn list(&self, (namespace, event_hub): (&str, &str), processor: &str) -> io::Result<Vec<Place>> {
+        let folder = Place::folder(namespace, event_hub);
         let mut places = Vec::new();
         for partition in names(&self.root.join(&folder))? {
             for name in names(&self.root.join(&folder).join(&partition))? {
                 if !Place::parse(&format!("{folder}/{partition}/{name}/0.json"))
-                    .is_some_and(|place| place.is_of(event_hub, processor))
+                    .is_some_and(|place| place.is_of((namespace, event_hub), processor))
                 {
                     continue;
                 }
@@ -165,7 +165,7 @@ mod tests {
         conformance::sink(&letters, async || {
             let mut stored = Vec::new();
             for processor in ["one", "two"] {
-                for place in letters.list("hub", processor).unwrap() {
+                for place in letters.list(("n", "hub"), processor).unwrap() {
                     stored.push(dead_letter::read(&letters.read(&place).unwrap().unwrap()).unwrap());
                 }
             }
@@ -178,30 +178,30 @@ mod tests {
     async fn letters_are_listed_in_order_beside_whatever_else_is_there() {
         let root = tempfile::tempdir().unwrap();
         let letters = LetterDirectory::new(root.path());
-        assert_eq!(letters.list("hub", "delays").unwrap(), []);
+        assert_eq!(letters.list(("n", "hub"), "delays").unwrap(), []);
         let published = [100, 9, 30].map(|number| letter_of("Hub", "delays", &event(number, "x")));
         letters.publish(&published).await.unwrap();
         letters.publish(&[letter_of("hub", "copies", &event(9, "theirs"))]).await.unwrap();
-        for other in ["notes.txt", "hub/README", "hub/3/delays/.9.json.1-0.tmp", "hub/3/delays/9.json.bak"] {
+        for other in ["notes.txt", "hub@n/README", "hub@n/3/delays/.9.json.1-0.tmp", "hub@n/3/delays/9.json.bak"] {
             fs::write(root.path().join(other), "{").unwrap();
         }
-        let places = letters.list("HUB", "delays").unwrap();
+        let places = letters.list(("n", "HUB"), "delays").unwrap();
         assert_eq!(places.iter().filter_map(Place::number).collect::<Vec<_>>(), [9, 30, 100]);
-        let file = fs::read_to_string(root.path().join("hub/3/delays/9.json")).unwrap();
+        let file = fs::read_to_string(root.path().join("hub@n/3/delays/9.json")).unwrap();
         assert!(file.contains("\n  \"body\": \"x\"\n") && file.contains("\"weir-reason\": \"not a flight\""), "{file}");
         letters.remove(&places[0]).unwrap();
         letters.remove(&places[0]).unwrap();
         assert_eq!(letters.read(&places[0]).unwrap(), None);
-        assert_eq!(letters.list("hub", "delays").unwrap(), places[1..]);
-        assert_eq!(letters.list("hub", "copies").unwrap().len(), 1);
+        assert_eq!(letters.list(("n", "hub"), "delays").unwrap(), places[1..]);
+        assert_eq!(letters.list(("n", "hub"), "copies").unwrap().len(), 1);
     }
 
     #[tokio::test]
     async fn a_letter_that_can_not_be_written_says_where() {
         let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join("hub"), "a file in the way").unwrap();
+        fs::write(root.path().join("hub@n"), "a file in the way").unwrap();
         let error =
             LetterDirectory::new(root.path()).publish(&[letter_of("hub", "p", &event(1, ""))]).await.unwrap_err();
-        assert!(matches!(&error, SinkError::Permanent(why) if why.contains("hub/3/p/1.json")), "{error}");
+        assert!(matches!(&error, SinkError::Permanent(why) if why.contains("hub@n/3/p/1.json")), "{error}");
     }
 }

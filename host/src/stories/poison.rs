@@ -143,7 +143,8 @@ async fn an_outage_rests_the_partition_and_loses_nothing() {
         assert!(guest.calls().len() < calls + 200, "it rests");
         away.store(false, Ordering::Relaxed);
         until("all is done", || world.store.checkpoint("0") == Some(39)).await;
-        assert!(letters(&world).len() <= most);
+        // A trial may have been under way.
+        assert!(letters(&world).len() <= most + 9, "{:?}", letters(&world));
         assert_eq!(world.out.ids().len() + letters(&world).len(), 40);
         until("it runs", || host.shows(|p| p.state == State::Running)).await;
         assert!(host.stop().await.is_success());
@@ -289,4 +290,109 @@ async fn a_partition_that_searches_holds_up_no_other() {
     until("the other is done", || world.store.checkpoint("1") == Some(99)).await;
     assert_eq!(world.store.checkpoint("0"), None);
     assert!(host.stop().await.is_success());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_set_aside_after_an_outage_is_told_before_the_checkpoint_passes() {
+    let world = World::new(1);
+    world.push("0", 10);
+    let away = Arc::new(AtomicBool::new(true));
+    let is_away = Arc::clone(&away);
+    let guest = TestGuest::new(move |call| {
+        let poison = call.batch.events()[0].sequence_number == 0;
+        if poison || is_away.load(Ordering::Relaxed) { Err(trap()) } else { done(call.batch) }
+    });
+    world.dead.cork(true);
+    let host = world.start(&guest);
+    until("the breaker opens", || host.shows(|p| matches!(&p.state, State::Retrying(w) if w.contains("everything"))))
+        .await;
+    away.store(false, Ordering::Relaxed);
+    // Nothing is enqueued any more: the ten are all there is.
+    until("the rest is done", || host.shows(|p| p.acknowledged == 9)).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(world.store.checkpoint("0"), None, "the letter of event 0 is not accepted yet");
+    world.dead.cork(false);
+    until("all is done", || world.store.checkpoint("0") == Some(9)).await;
+    assert_eq!(letters(&world), ["hub/0/0/rejected"]);
+    until("it runs", || host.shows(|p| p.state == State::Running)).await;
+    assert!(host.stop().await.is_success());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_events_before_a_quiet_time_are_tried_again_after_an_outage() {
+    let mut world = World::new(1);
+    world.options.delivery.breaker.failures = 4;
+    world.push("0", 6);
+    let away = Arc::new(AtomicBool::new(true));
+    let is_away = Arc::clone(&away);
+    let guest = TestGuest::new(move |call| match is_away.load(Ordering::Relaxed) {
+        true => Err(trap()),
+        false => done(call.batch),
+    });
+    world.options.batch.events = 3;
+    let host = world.start(&guest);
+    until("the breaker opens", || host.shows(|p| matches!(&p.state, State::Retrying(w) if w.contains("everything"))))
+        .await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    away.store(false, Ordering::Relaxed);
+    until("all is done", || world.store.checkpoint("0") == Some(5)).await;
+    assert!(letters(&world).len() <= 3 + 3, "{:?}", letters(&world));
+    assert!(host.stop().await.is_success());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_poison_events_in_one_window_keep_their_places() {
+    for batch in [1, 4, 10] {
+        let mut world = World::new(1);
+        world.options.batch.events = batch;
+        world.push("0", 40);
+        // Everything is held; once 30 is there, what lies before 20 is finished, and in the end all of it.
+        let guest = TestGuest::new(|call| {
+            let numbers: Vec<i64> = call.batch.events().iter().map(|event| event.sequence_number).collect();
+            if numbers.contains(&14) || numbers.contains(&25) {
+                return Err(trap());
+            }
+            let progress = match numbers.last() {
+                Some(39) => Progress::All,
+                Some(30..) => Progress::Through(19),
+                _ => Progress::Hold,
+            };
+            Ok(Answer { ack: ack(progress), outputs: each(call.batch) })
+        });
+        assert!(world.catch_up(&guest).await.is_success(), "{batch}");
+        assert_eq!(letters(&world), ["hub/0/14/rejected", "hub/0/25/rejected"], "{batch}");
+        let history = world.store.history("0");
+        assert!(history.is_sorted() && history.iter().all(|at| [19, 39].contains(at)), "{batch}: {history:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hiccup_behind_a_poison_event_is_no_poison() {
+    let mut world = World::new(1);
+    world.options.batch.events = 1;
+    world.push("0", 10);
+    let hiccup = AtomicBool::new(false);
+    let guest = TestGuest::new(move |call| match call.batch.events()[0].sequence_number {
+        4 => Err(Failure::Retry { after: None, reason: "never".into() }),
+        5 if !hiccup.swap(true, Ordering::Relaxed) => Err(trap()),
+        _ => done(call.batch),
+    });
+    assert!(world.catch_up(&guest).await.is_success());
+    assert_eq!(letters(&world), ["hub/0/4/rejected"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_holds_and_breaks_at_large_batches_is_given_smaller_ones() {
+    let world = World::new(1);
+    world.push("0", 60);
+    let guest = TestGuest::new(|call| {
+        let numbers: Vec<i64> = call.batch.events().iter().map(|event| event.sequence_number).collect();
+        if numbers.len() > 5 {
+            return Err(trap());
+        }
+        let progress = if numbers.contains(&59) { Progress::All } else { Progress::Hold };
+        Ok(Answer { ack: ack(progress), outputs: each(call.batch) })
+    });
+    assert!(world.catch_up(&guest).await.is_success());
+    assert_eq!((letters(&world), world.store.checkpoint("0")), (vec![], Some(59)));
 }

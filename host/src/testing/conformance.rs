@@ -9,7 +9,8 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::dead_letter::{
-    ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_PARTITION_PROPERTY, ORIGIN_PROCESSOR_PROPERTY, ORIGIN_SEQUENCE_NUMBER_PROPERTY,
+    ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_NAMESPACE_PROPERTY, ORIGIN_PARTITION_PROPERTY, ORIGIN_PROCESSOR_PROPERTY,
+    ORIGIN_SEQUENCE_NUMBER_PROPERTY,
 };
 use crate::model::{
     Checkpoint, ETag, Incarnation, Mark, Output, OwnerId, PartitionId, Position, Property, Tenancy, Value,
@@ -390,6 +391,7 @@ pub async fn sink(sink: &dyn Sink, stored: impl AsyncFn() -> Vec<Output>) {
             Property { key: "own".into(), value: Value::Timestamp(-5) },
             Property { key: ORIGIN_EVENT_HUB_PROPERTY.into(), value: Value::Text("hub".into()) },
             Property { key: ORIGIN_PARTITION_PROPERTY.into(), value: Value::Text("0".into()) },
+            Property { key: ORIGIN_NAMESPACE_PROPERTY.into(), value: Value::Text("n".into()) },
             Property { key: ORIGIN_PROCESSOR_PROPERTY.into(), value: Value::Text(processor.into()) },
             Property { key: ORIGIN_SEQUENCE_NUMBER_PROPERTY.into(), value: Value::Integer(number) },
         ],

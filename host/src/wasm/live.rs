@@ -40,10 +40,11 @@ impl Live {
             let guest = Guest::instantiate(&module.pre, store).await?;
             guest.open(store, opening).await.map(|opened| opened.map(|()| guest))
         });
-        let guest = opened.await.map_err(Failure::Trap)??;
-        store.data_mut().settle(true);
+        let opened = opened.await.map_err(Failure::Trap)?;
+        // What a guest writes before it refuses says why.
+        store.data_mut().settle(opened.is_ok());
         store.data_mut().flush(Instant::now());
-        Ok(Self { store, guest })
+        Ok(Self { guest: opened?, store })
     }
 
     /// Hands a batch over. After a trap the guest must not be called again.

@@ -35,3 +35,5 @@ pub use self::inspect::{Capability, Grant, Problem, Report, inspect};
 pub use self::instance::{Limits, ProcessorOptions};
 pub use self::metrics::{BUCKETS, Histogram, Measured, Metrics, Series, Snapshot};
 pub use self::module::{Compiled, Module, ModuleError, ModuleSource};
+#[cfg(feature = "cli")]
+pub(crate) use self::text::reorders;

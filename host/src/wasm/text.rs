@@ -11,7 +11,7 @@ pub(super) fn clean(text: &str, max: usize, lines: bool) -> String {
         match c {
             '\n' if lines => clean.push(c),
             '\t' => clean.push(c),
-            c if c.is_control() || is_bidi(c) => clean.extend(c.escape_default()),
+            c if c.is_control() || reorders(c) => clean.extend(c.escape_default()),
             c => clean.push(c),
         }
     }
@@ -23,7 +23,7 @@ pub(super) fn clean(text: &str, max: usize, lines: bool) -> String {
 }
 
 /// Characters that reorder what is shown after them.
-fn is_bidi(c: char) -> bool {
+pub(crate) fn reorders(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

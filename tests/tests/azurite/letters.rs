@@ -18,7 +18,7 @@ async fn conforms() {
     conformance::sink(&letters, async || {
         let mut stored = Vec::new();
         for processor in ["one", "two"] {
-            for place in letters.list("hub", processor).await.unwrap() {
+            for place in letters.list(("n", "hub"), processor).await.unwrap() {
                 stored.push(read(&letters.read(&place).await.unwrap().unwrap().0).unwrap());
             }
         }
@@ -26,10 +26,10 @@ async fn conforms() {
     })
     .await;
     let blobs = world.blobs().await;
-    assert!(blobs.contains_key("hub/0/one/7.json") && blobs.contains_key("hub/0/two/7.json"), "{:?}", blobs.keys());
+    assert!(blobs.contains_key("hub@n/0/one/7.json") && blobs.contains_key("hub@n/0/two/7.json"), "{:?}", blobs.keys());
 
     // What was written again since it was read stays; what is gone is gone.
-    let place = letters.list("hub", "one").await.unwrap().remove(7);
+    let place = letters.list(("n", "hub"), "one").await.unwrap().remove(7);
     let (text, old) = letters.read(&place).await.unwrap().unwrap();
     letters.publish(&[read(&text).unwrap()]).await.unwrap();
     assert_eq!(letters.remove(&place, &old).await.unwrap(), Written::Conflict);
@@ -41,6 +41,6 @@ async fn conforms() {
 
 #[tokio::test]
 async fn a_container_that_is_missing_is_named() {
-    let error = letters(&format!("{}/weir-missing", crate::account())).list("hub", "one").await.unwrap_err();
+    let error = letters(&format!("{}/weir-missing", crate::account())).list(("n", "hub"), "one").await.unwrap_err();
     assert!(error.to_string().contains("weir-missing does not exist; create it"), "{error}");
 }

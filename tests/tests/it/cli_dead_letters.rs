@@ -133,7 +133,7 @@ fn letters_in_a_directory_are_listed_shown_sent_back_and_discarded() {
     assert!(unasked.stderr.contains("nothing was removed: nobody is at the terminal"), "{}", unasked.stderr);
     assert_eq!(listed(&file, "ann").len(), 2);
     // What is broken is named, and stands in nobody's way.
-    let broken = directory.path().join("dead/flights/0/ann/4711.json");
+    let broken = directory.path().join("dead/flights@localhost/0/ann/4711.json");
     fs::write(&broken, "{").unwrap();
     let discarded = letters("discard", &file, &["--all", "--yes"]).expect_code(1);
     assert!(discarded.stderr.starts_with("2 letters removed\n"), "{}", discarded.stderr);

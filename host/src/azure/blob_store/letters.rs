@@ -32,10 +32,10 @@ impl LetterContainer {
     }
 
     /// Where a processor's letters lie, in the order of partitions and events.
-    pub async fn list(&self, event_hub: &str, processor: &str) -> Result<Vec<Place>, StoreError> {
-        let blobs = self.container.list(&format!("{}/", Place::folder(event_hub))).await?;
+    pub async fn list(&self, (namespace, event_hub): (&str, &str), processor: &str) -> Result<Vec<Place>, StoreError> {
+        let blobs = self.container.list(&format!("{}/", Place::folder(namespace, event_hub))).await?;
         let places = blobs.iter().filter_map(|blob| Place::parse(&blob.name));
-        let mut places: Vec<_> = places.filter(|place| place.is_of(event_hub, processor)).collect();
+        let mut places: Vec<_> = places.filter(|place| place.is_of((namespace, event_hub), processor)).collect();
         places.sort_by_cached_key(Place::order);
         Ok(places)
     }

@@ -12,6 +12,7 @@ use crate::dead_letter::{
 };
 use crate::model::{Output, Property, Value};
 use crate::outputs::size;
+use crate::wasm::reorders;
 
 /// How a letter looks in a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -82,7 +83,7 @@ pub(super) fn event(letter: Output, limit: usize) -> Output {
 
 /// Text from elsewhere for a terminal: it may hold what moves the cursor or worse.
 pub(super) fn harmless(text: &str, also: &[char]) -> String {
-    let shown = |c: char| match c.is_control() && !also.contains(&c) {
+    let shown = |c: char| match (c.is_control() || reorders(c)) && !also.contains(&c) {
         true => c.escape_default().to_string(),
         false => c.to_string(),
     };

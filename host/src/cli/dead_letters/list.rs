@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use super::letter::{Head, harmless};
-use super::{Desk, Filter, counted, verdict};
+use super::{CAUSES, Desk, Filter, counted, verdict};
 use crate::cli::failure::Failure;
 use crate::cli::{print_line, say, summary};
 
@@ -33,7 +34,7 @@ pub(super) struct ListArgs {
     #[arg(long = "partition", value_name = "ID,…", value_delimiter = ',')]
     partitions: Vec<String>,
     /// Only letters with these causes: rejected, retry, trap, deadline, out-of-memory, exit, invalid-answer, expired
-    #[arg(long = "cause", value_name = "CAUSE,…", value_delimiter = ',')]
+    #[arg(long = "cause", value_name = "CAUSE,…", value_delimiter = ',', hide_possible_values = true, value_parser = PossibleValuesParser::new(CAUSES))]
     causes: Vec<String>,
     /// Print an array as JSON
     #[arg(long)]

@@ -13,6 +13,7 @@ mod show;
 use std::path::Path;
 use std::pin::pin;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use futures::StreamExt as _;
 
@@ -49,6 +50,10 @@ enum Action {
     Discard(discard::DiscardArgs),
 }
 
+/// The causes, as letters name them.
+const CAUSES: [&str; 8] =
+    ["rejected", "retry", "trap", "deadline", "out-of-memory", "exit", "invalid-answer", "expired"];
+
 /// Which letters of all.
 #[derive(Debug, Default, Args)]
 struct Filter {
@@ -56,7 +61,7 @@ struct Filter {
     #[arg(long = "partition", value_name = "ID,…", value_delimiter = ',', conflicts_with = "ids")]
     partitions: Vec<String>,
     /// Only letters with these causes: rejected, retry, trap, deadline, out-of-memory, exit, invalid-answer, expired
-    #[arg(long = "cause", value_name = "CAUSE,…", value_delimiter = ',', conflicts_with = "ids")]
+    #[arg(long = "cause", value_name = "CAUSE,…", value_delimiter = ',', hide_possible_values = true, value_parser = PossibleValuesParser::new(CAUSES), conflicts_with = "ids")]
     causes: Vec<String>,
 }
 

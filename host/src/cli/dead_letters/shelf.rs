@@ -13,7 +13,9 @@ use super::letter::text;
 use crate::azure::{BlobContainer, LetterContainer, Patience};
 use crate::cli::failure::Failure;
 use crate::config::{ProcessorConfig, SinkConfig};
-use crate::dead_letter::{self, ORIGIN_PARTITION_PROPERTY, ORIGIN_PROCESSOR_PROPERTY, Place};
+use crate::dead_letter::{
+    self, ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_PARTITION_PROPERTY, ORIGIN_PROCESSOR_PROPERTY, Place,
+};
 use crate::local::LetterDirectory;
 use crate::model::{ETag, Output};
 use crate::seams::Written;
@@ -25,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A processor's letters.
 pub(super) struct Shelf {
+    namespace: String,
     event_hub: String,
     processor: String,
     /// For messages.
@@ -107,7 +110,14 @@ impl Shelf {
             }
             None => return Err(why("have no place; write dead-letter = { directory = \"dead\" }")),
         };
-        Ok(Self { event_hub: processor.event_hub.to_string(), processor: processor.name.to_string(), name, kind })
+        let namespace = processor.namespace.fully_qualified.to_string();
+        Ok(Self {
+            namespace,
+            event_hub: processor.event_hub.to_string(),
+            processor: processor.name.to_string(),
+            name,
+            kind,
+        })
     }
 
     /// Whether letters can be taken away one by one.
@@ -119,8 +129,12 @@ impl Shelf {
     pub(super) async fn entries(&self) -> Result<(Vec<Entry>, Vec<String>), String> {
         let failed = |why: &dyn fmt::Display| format!("can't list the letters in {self}: {why}");
         let places = match &self.kind {
-            Kind::Directory(letters) => letters.list(&self.event_hub, &self.processor).map_err(|e| failed(&e))?,
-            Kind::Container(letters) => letters.list(&self.event_hub, &self.processor).await.map_err(|e| failed(&e))?,
+            Kind::Directory(letters) => {
+                letters.list((&self.namespace, &self.event_hub), &self.processor).map_err(|e| failed(&e))?
+            }
+            Kind::Container(letters) => {
+                letters.list((&self.namespace, &self.event_hub), &self.processor).await.map_err(|e| failed(&e))?
+            }
             Kind::File(path) => return self.lines(path).map_err(|e| failed(&e)),
         };
         Ok((places.into_iter().map(Entry::Place).collect(), vec![]))
@@ -148,7 +162,9 @@ impl Shelf {
                 Err(_) if !line.ends_with(b"\n") => {}
                 Err(why) => problems.push(format!("{}, line {number}: not a letter: {why}", path.display())),
                 Ok(letter) => {
-                    let theirs = text(&letter, ORIGIN_PROCESSOR_PROPERTY).is_some_and(|name| name != self.processor);
+                    let hub = text(&letter, ORIGIN_EVENT_HUB_PROPERTY);
+                    let theirs = text(&letter, ORIGIN_PROCESSOR_PROPERTY).is_some_and(|name| name != self.processor)
+                        || hub.is_some_and(|hub| !hub.eq_ignore_ascii_case(&self.event_hub));
                     if !theirs {
                         let id = letter.id.to_string();
                         let partition = text(&letter, ORIGIN_PARTITION_PROPERTY);
