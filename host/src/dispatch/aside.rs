@@ -1,5 +1,6 @@
 //! Events that the guest fails at, each alone: set aside, then given up, or handed over again when it is the guest that is broken.
 
+use super::outcome::{range, settle};
 use super::*;
 use crate::dead_letter::Why;
 
