@@ -127,10 +127,14 @@ pub struct PartitionSnapshot {
 }
 
 impl PartitionSnapshot {
+    /// Events that have ended, in whichever way, and that the watermark has passed.
+    pub fn finished(&self) -> u64 {
+        self.acknowledged + self.rejected + self.poisoned + self.dropped
+    }
+
     /// Whether every event that was received is accounted for. False only for the moment between two counters.
     pub fn is_balanced(&self) -> bool {
-        let ended = self.acknowledged + self.rejected + self.poisoned + self.dropped;
-        self.received == ended + self.given_back + self.in_flight
+        self.received == self.finished() + self.given_back + self.in_flight
     }
 
     /// Sequence numbers between the checkpoint and the newest event known; `None` while either is unknown.

@@ -141,12 +141,12 @@ async fn demo(arguments: Arguments) -> Result<bool, Error> {
     let mut progress = Progress::new("processing", waiting);
     let started = Instant::now();
     let (outcome, snapshot) =
-        process::run(host, |snapshot| progress.to(sum(snapshot, |partition| partition.acknowledged))).await?;
+        process::run(host, |snapshot| progress.to(sum(snapshot, PartitionSnapshot::finished))).await?;
     let took = started.elapsed();
     progress.finish();
 
     let reached = self::checkpoints(directory).await?;
-    let read = sum(&snapshot, |partition| partition.acknowledged);
+    let read = sum(&snapshot, PartitionSnapshot::finished);
     let rejected = sum(&snapshot, |partition| partition.dead_lettered);
     println!("\n{}", summary(&snapshot, read, rejected, took.as_secs_f64()));
     println!("{}", positions(&inputs, &checkpoints, &reached));

@@ -153,6 +153,7 @@ impl Dispatcher {
         let mut all = std::mem::take(&mut self.given_up);
         all.append(&mut self.suspects);
         all.retain(|suspect| suspect.event.sequence_number > watermark);
+        all.sort_by_key(|suspect| suspect.event.sequence_number);
         self.suspects = all;
     }
 
