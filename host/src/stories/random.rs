@@ -190,11 +190,18 @@ impl Instance for Moody {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         let oracle = self.oracle.clone();
         oracle.know(|known| {
+            let before = self.handed.len();
             let answer = self.act(&batch, known);
             let nothing = match &answer {
                 Ok(answer) => answer.ack.redeliver.as_ref().is_some_and(|again| again.index == 0) || self.dead,
                 Err(_) => batch.events().len() == 1,
             };
+            let stands =
+                answer.as_ref().is_ok_and(|answer| answer.ack.redeliver.as_ref().is_none_or(|again| again.index > 0));
+            if !stands {
+                // What lies before a call of which nothing stands may still come again.
+                self.handed.truncate(before);
+            }
             if nothing && let Some(first) = batch.events().first() {
                 known.alone.insert((self.partition.clone(), first.sequence_number));
             }
