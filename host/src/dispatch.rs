@@ -74,7 +74,7 @@ pub(crate) struct Dispatcher {
     /// The last event that was set aside: what passes up to there proves nothing new of the guest.
     failed_at: SequenceNumber,
     /// Failures to open in a row.
-    unopened: Streak,
+    unopened: u32,
     /// The most events of a call. Halved when a guest breaks that holds events, which come again then, in calls of that size.
     most: usize,
     /// Until the watermark has passed this event.
@@ -129,7 +129,7 @@ impl Dispatcher {
             suspects: Vec::new(),
             given_up: Vec::new(),
             failed_at: SequenceNumber::MIN,
-            unopened: Streak::default(),
+            unopened: 0,
             most: usize::MAX,
             broke_at: SequenceNumber::MIN,
             rest: Duration::ZERO,
@@ -271,11 +271,11 @@ impl Dispatcher {
             };
             match opened {
                 Ok(instance) => {
-                    self.unopened = Streak::default();
+                    self.unopened = 0;
                     self.instance = Some(instance);
                 }
                 Err(failure) => {
-                    let pause = self.count(Range::Opening, failure)?;
+                    let pause = self.unopened(failure)?;
                     if !wait(pause, drain).await {
                         return Ok(false);
                     }
@@ -286,9 +286,9 @@ impl Dispatcher {
     }
 
     /// Counts a failure to open; the pause before the next attempt.
-    fn count(&mut self, range: Range, failure: Failure) -> Result<Duration, Halt> {
-        let next = self.tracker.watermark().map_or(i64::MIN, |w| w.sequence_number.saturating_add(1));
-        let attempts = self.unopened.failed(next);
+    fn unopened(&mut self, failure: Failure) -> Result<Duration, Halt> {
+        self.unopened = self.unopened.saturating_add(1);
+        let (range, attempts) = (Range::Opening, self.unopened);
         let after = match &failure {
             Failure::Retry { after, .. } => *after,
             Failure::Fatal(_) => return Err(Halt::Failed(Cause::Guest { range, attempts, failure })),
@@ -326,8 +326,11 @@ impl Dispatcher {
     }
 }
 
-/// Waits. `false`: drained meanwhile.
+/// Waits. `false`: drained meanwhile. No pause costs nothing: a timer of zero would still take until its next tick.
 pub(crate) async fn wait(pause: Duration, drain: &CancellationToken) -> bool {
+    if pause.is_zero() {
+        return !drain.is_cancelled();
+    }
     tokio::select! {
         biased;
         () = drain.cancelled() => false,

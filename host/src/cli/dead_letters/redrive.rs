@@ -40,8 +40,8 @@ weir-redriven-from is the letter's id. Every processor of the hub gets it, at th
 partition. A letter is removed only after its event was accepted: when the command is cut short,
 some events may be sent twice, and none is lost. Letters in a file stay in it.
 
-With --module the events run through a module on this machine, with the processor's own settings,
-and what comes out is printed, as `weir dev` does.")]
+With --module the events run through a module on this machine, with the processor's `config` and
+default limits, and what comes out is printed, as `weir dev` does.")]
 pub(super) struct RedriveArgs {
     /// The configuration
     #[arg(value_name = "WEIR.TOML")]
