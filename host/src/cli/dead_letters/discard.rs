@@ -1,10 +1,8 @@
 //! `weir dead-letters discard`: removes letters that nobody wants back.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::{Desk, Filter, counted, verdict};
+use super::{Desk, Which, counted, verdict};
 use crate::cli::confirm::confirm;
 use crate::cli::failure::Failure;
 use crate::cli::say;
@@ -20,27 +18,15 @@ Examples:
 The events of the letters are lost, unless they are still in the hub that they came from. Nothing
 is removed before you agree.")]
 pub(super) struct DiscardArgs {
-    /// The configuration
-    #[arg(value_name = "WEIR.TOML")]
-    config: PathBuf,
-    /// The letters' ids, as `list` prints them
-    #[arg(value_name = "ID", required_unless_present = "all")]
-    ids: Vec<String>,
-    /// All letters of the processor
-    #[arg(long, conflicts_with = "ids")]
-    all: bool,
     #[command(flatten)]
-    filter: Filter,
-    /// Which processor of the configuration, when it has several
-    #[arg(long, value_name = "NAME")]
-    processor: Option<String>,
+    which: Which,
     /// Remove without asking
     #[arg(long)]
     yes: bool,
 }
 
 pub(super) async fn discard(args: DiscardArgs) -> Result<(), Failure> {
-    let desk = Desk::find(&args.config, args.processor.as_deref())?;
+    let desk = Desk::find(&args.which.config, args.which.processor.as_deref())?;
     if !desk.shelf.gives_up_letters() {
         return Err(Failure::usage(format!(
             "letters can't be taken out of {}, which a host appends to: stop the host and edit or remove the file, or have letters in a \
@@ -48,7 +34,7 @@ pub(super) async fn discard(args: DiscardArgs) -> Result<(), Failure> {
             desk.shelf
         )));
     }
-    let (selected, mut problems) = desk.select(&args.ids, &args.filter).await?;
+    let (selected, mut problems) = desk.select(&args.which.ids, &args.which.filter).await?;
     if !selected.is_empty() {
         let question = format!("Remove {} from {} for good?", counted(selected.len()), desk.shelf);
         confirm(

@@ -10,7 +10,7 @@ mod redrive;
 mod shelf;
 mod show;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use clap::builder::PossibleValuesParser;
@@ -48,6 +48,25 @@ enum Action {
     Show(show::ShowArgs),
     Redrive(redrive::RedriveArgs),
     Discard(discard::DiscardArgs),
+}
+
+/// The letters that are meant, for what changes or sends them.
+#[derive(Debug, Args)]
+struct Which {
+    /// The configuration
+    #[arg(value_name = "WEIR.TOML")]
+    config: PathBuf,
+    /// The letters' ids, as `list` prints them
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    ids: Vec<String>,
+    /// All letters of the processor
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    #[command(flatten)]
+    filter: Filter,
+    /// Which processor of the configuration, when it has several
+    #[arg(long, value_name = "NAME")]
+    processor: Option<String>,
 }
 
 /// The causes, as letters name them.

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::letter::{Head, event};
 use super::shelf::Entry;
-use super::{Desk, Filter, counted, verdict};
+use super::{Desk, Which, counted, verdict};
 use crate::azure::SinkOptions;
 use crate::cli::failure::Failure;
 use crate::cli::hub::namespace;
@@ -43,20 +43,8 @@ some events may be sent twice, and none is lost. Letters in a file stay in it.
 With --module the events run through a module on this machine, with the processor's `config` and
 default limits, and what comes out is printed, as `weir dev` does.")]
 pub(super) struct RedriveArgs {
-    /// The configuration
-    #[arg(value_name = "WEIR.TOML")]
-    config: PathBuf,
-    /// The letters' ids, as `list` prints them
-    #[arg(value_name = "ID", required_unless_present = "all")]
-    ids: Vec<String>,
-    /// All letters of the processor
-    #[arg(long, conflicts_with = "ids")]
-    all: bool,
     #[command(flatten)]
-    filter: Filter,
-    /// Which processor of the configuration, when it has several
-    #[arg(long, value_name = "NAME")]
-    processor: Option<String>,
+    which: Which,
     /// Send to this hub of the processor's namespace instead
     #[arg(long, value_name = "NAME")]
     to_hub: Option<String>,
@@ -66,8 +54,8 @@ pub(super) struct RedriveArgs {
 }
 
 pub(super) async fn redrive(args: RedriveArgs) -> Result<(), Failure> {
-    let desk = Desk::find(&args.config, args.processor.as_deref())?;
-    let (selected, problems) = desk.select(&args.ids, &args.filter).await?;
+    let desk = Desk::find(&args.which.config, args.which.processor.as_deref())?;
+    let (selected, problems) = desk.select(&args.which.ids, &args.which.filter).await?;
     if selected.is_empty() {
         say(format_args!("there is no such letter in {}", desk.shelf));
         return verdict(&problems);
