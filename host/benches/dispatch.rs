@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
 use weir_host::guest::{Batch, Instance, OpenReason, Opening};
 use weir_host::model::{Event, Property, Scope, Value};
-use weir_host::wasm::{Engine, EngineOptions, Limits, Metrics, ModuleSource, ProcessorOptions};
+use weir_host::wasm::{Engine, EngineOptions, ModuleSource, ProcessorOptions};
 
 const ROUNDS: usize = 41;
 /// Events of one round.
@@ -60,15 +60,17 @@ impl Host {
             checkpoint: None,
             config: "{}".into(),
         };
-        let options = ProcessorOptions {
-            name: "bench".into(),
-            limits: Limits::default(),
-            targets: vec!["default".into()],
-            metrics: Metrics::default(),
-        };
         let instance = runtime.block_on(async {
             let source = ModuleSource::Bytes { name: "identity".into(), bytes: module.to_vec().into() };
-            engine.load(source).await.unwrap().processor(options).open(opening).await.unwrap()
+            engine
+                .load(source)
+                .await
+                .unwrap()
+                .processor(ProcessorOptions::new("bench"))
+                .unwrap()
+                .open(opening)
+                .await
+                .unwrap()
         });
         Self { instance }
     }
@@ -158,6 +160,12 @@ mod bare {
 
         fn histogram_record(&mut self, _: String, _: f64, _: Vec<(String, String)>) -> wasmtime::Result<()> {
             Ok(())
+        }
+    }
+
+    impl bindings::weir::processor::secrets::Host for Context {
+        fn get(&mut self, _: String) -> wasmtime::Result<Result<Vec<u8>, String>> {
+            Ok(Err("none here".into()))
         }
     }
 

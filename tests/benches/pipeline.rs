@@ -25,7 +25,7 @@ use weir_host::model::{Output, Scope};
 use weir_host::options::ProcessorOptions;
 use weir_host::seams::{Sink, SinkError};
 use weir_host::testing::MemoryStore;
-use weir_host::wasm::{self, Engine, EngineOptions, Limits, ModuleSource};
+use weir_host::wasm::{self, Engine, EngineOptions, ModuleSource};
 use weir_tests::consumer::{self, measure};
 
 /// That of the `weir` command.
@@ -51,12 +51,7 @@ fn main() {
     let stages = consumer::runtime("stages");
     let engine = Engine::new(EngineOptions { threads: 1, ..EngineOptions::default() }).unwrap();
     let module = stages.block_on(engine.load(ModuleSource::File(weir_tests::guests::guest("identity")))).unwrap();
-    let guest = module.processor(wasm::ProcessorOptions {
-        name: "identity".into(),
-        limits: Limits::default(),
-        targets: vec!["default".into()],
-        metrics: wasm::Metrics::default(),
-    });
+    let guest = module.processor(wasm::ProcessorOptions::new("identity")).unwrap();
 
     let (mut of_bare, mut of_same, mut of_host) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {

@@ -12,7 +12,7 @@ use weir_host::model::{OwnerId, Scope};
 use weir_host::options::ProcessorOptions as Options;
 use weir_host::seams::Sink;
 use weir_host::status::HostSnapshot;
-use weir_host::wasm::{Engine, EngineOptions, Limits, Metrics, Module, ModuleSource, ProcessorOptions};
+use weir_host::wasm::{Engine, EngineOptions, Limits, Module, ModuleSource, ProcessorOptions};
 
 use crate::{Error, FLIGHTS, LATE_BY, LATE_FLIGHTS};
 
@@ -38,11 +38,9 @@ pub(crate) async fn load(directory: &Path, module: &Path) -> Result<Module, Erro
 pub(crate) fn host(place: &Place<'_>) -> Result<Host, Error> {
     let owner = OwnerId::from("demo");
     let processor = place.module.processor(ProcessorOptions {
-        name: "delays".into(),
         limits: Limits { memory: 64 << 20, time: Duration::from_secs(10), ..Limits::default() },
-        targets: vec!["default".into()],
-        metrics: Metrics::default(),
-    });
+        ..ProcessorOptions::new("delays")
+    })?;
     let late: Arc<dyn Sink> = Arc::new(place.namespace.sink(LATE_FLIGHTS, SinkOptions::default()));
     let rejected = FileSink::open(&place.directory.join("rejected.ndjson"))?;
     let spec = ProcessorSpec {

@@ -67,6 +67,7 @@ pub mod log;
 pub mod metrics;
 mod output;
 mod processor;
+pub mod secrets;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod value;

@@ -53,6 +53,17 @@ pub fn opening(config: impl Serialize) -> Opening {
     }
 }
 
+/// Grants a secret to the processors that this thread runs from now on.
+///
+/// ```
+/// weir_guest::testing::grant_secret("api-token", "hunter2\n");
+/// assert_eq!(weir_guest::secrets::text("api-token").unwrap(), "hunter2");
+/// assert!(weir_guest::secrets::text("another").is_err());
+/// ```
+pub fn grant_secret(name: &str, value: impl AsRef<[u8]>) {
+    stand_in::grant_secret(name, value.as_ref());
+}
+
 /// A processor under test.
 #[derive(Debug)]
 pub struct Harness<P> {

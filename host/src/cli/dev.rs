@@ -15,14 +15,16 @@ use super::signals::Signals;
 use super::wire::{self, Cache};
 use super::{outgoing, run, say, summary};
 use crate::azure::{Credential, Namespace, Timeouts};
+use crate::config::{GrantsConfig, ProcessorConfig};
 use crate::dead_letter::REASON_PROPERTY;
 use crate::host::{Host, ProcessorSpec};
 use crate::local::DirectoryStore;
 use crate::model::{Output, OwnerId, Scope, Value};
 use crate::ndjson;
 use crate::options::{BreakerPolicy, Delivery, ProcessorOptions};
+use crate::outputs::DEFAULT_OUTPUT;
 use crate::seams::{Sink, SinkError};
-use crate::wasm::{Limits, Metrics, ModuleSource};
+use crate::wasm::{Grants, Limits, Metrics, Module, ModuleError, ModuleSource, Need};
 
 /// Try a module: a local namespace, its events in, its outputs on standard output
 #[derive(Debug, Args)]
@@ -61,6 +63,10 @@ pub(crate) struct DevArgs {
     /// The module's settings: a JSON object, or @FILE that holds one
     #[arg(long, value_name = "JSON", default_value = "{}")]
     config: String,
+    /// What the module may use: a file with the keys of [processor.grants]
+    /// [default: the clock and random numbers, if it needs them]
+    #[arg(long, value_name = "FILE.toml")]
+    grants: Option<PathBuf>,
     /// Another output that the module may emit to, besides default; repeat for more
     #[arg(long = "output", value_name = "NAME")]
     outputs: Vec<String>,
@@ -71,16 +77,49 @@ pub(crate) async fn dev(args: DevArgs) -> Result<(), Failure> {
         Some(file) => Some(Input::open(file).await?),
         None => None,
     };
-    try_out(args, input, BreakerPolicy::default().failures).await
+    let module = load(&args.module).await?;
+    let grants = match &args.grants {
+        Some(file) => wire::grants(&GrantsConfig::load(file)?),
+        None => usual_grants(&module),
+    };
+    let trial = Trial {
+        module,
+        limits: Limits::default(),
+        grants,
+        failures: BreakerPolicy::default().failures,
+        hint: " (here: in a file, without that header, which --grants names)",
+    };
+    try_out(args, input, trial).await
 }
 
-/// Runs a module over events, and ends with them, without keeping anything.
-pub(crate) async fn try_over(
-    module: PathBuf,
-    config: String,
-    outputs: Vec<String>,
-    events: Input,
-) -> Result<(), Failure> {
+/// A module, and how it is tried.
+struct Trial {
+    module: Module,
+    limits: Limits,
+    grants: Grants,
+    /// Events in a row that may fail.
+    failures: u32,
+    /// Where to write what is missing among the grants.
+    hint: &'static str,
+}
+
+async fn load(module: &Path) -> Result<Module, Failure> {
+    let engine = wire::engine(None, None, Cache::Usual)?;
+    let loaded = engine.load(ModuleSource::File(module.to_owned())).await;
+    loaded.map_err(|error| Failure::failed(error.to_string()))
+}
+
+/// Runs a module over events as this processor would, and ends with them, without keeping anything.
+pub(crate) async fn try_over(module: PathBuf, processor: &ProcessorConfig, events: Input) -> Result<(), Failure> {
+    let outputs = processor.outputs.keys().filter(|name| *name != DEFAULT_OUTPUT).cloned().collect();
+    let trial = Trial {
+        module: load(&module).await?,
+        limits: wire::limits(&processor.limits),
+        grants: wire::grants(&processor.grants),
+        // Letters are events at which modules fail: a row of failures says nothing of this one.
+        failures: u32::MAX,
+        hint: "",
+    };
     let args = DevArgs {
         module,
         events: None,
@@ -89,20 +128,30 @@ pub(crate) async fn try_over(
         hub: "events".into(),
         listen: None,
         data: None,
-        config,
+        config: processor.config.to_string(),
+        grants: None,
         outputs,
     };
-    // Letters are events at which modules fail: a row of failures says nothing of this one.
-    try_out(args, Some(events), u32::MAX).await
+    try_out(args, Some(events), trial).await
 }
 
-async fn try_out(args: DevArgs, input: Option<Input>, failures: u32) -> Result<(), Failure> {
+async fn try_out(args: DevArgs, input: Option<Input>, trial: Trial) -> Result<(), Failure> {
     let config = guest_config(&args.config)?;
-    let engine = wire::engine(None, None, Cache::Usual)?;
-    let module = engine
-        .load(ModuleSource::File(args.module.clone()))
-        .await
-        .map_err(|error| Failure::failed(error.to_string()))?;
+    let names = || std::iter::once("default").chain(args.outputs.iter().map(String::as_str));
+    let outputs: BTreeMap<_, _> =
+        names().map(|name| (name.to_owned(), Arc::new(Printed { name: name.to_owned() }) as Arc<dyn Sink>)).collect();
+    let metrics = Metrics::default();
+    let processor = trial.module.processor(crate::wasm::ProcessorOptions {
+        targets: outputs.keys().cloned().collect(),
+        metrics: metrics.clone(),
+        limits: trial.limits,
+        grants: trial.grants,
+        ..crate::wasm::ProcessorOptions::new("dev")
+    });
+    let processor = processor.map_err(|error| {
+        let hint = if matches!(error, ModuleError::Ungranted { .. }) { trial.hint } else { "" };
+        Failure::failed(format!("{error}{hint}"))
+    })?;
     let directory = Directory::new(args.data.clone())?;
     let finite = input.is_some() && !args.keep_running;
     let listen = args.listen.clone().unwrap_or_else(|| match input {
@@ -142,18 +191,8 @@ async fn try_out(args: DevArgs, input: Option<Input>, failures: u32) -> Result<(
     let scope = Scope { namespace: "localhost".into(), event_hub: args.hub.clone(), consumer_group: "$default".into() };
     let store = DirectoryStore::open(&directory.path.join("checkpoints"), scope.clone(), &owner)
         .map_err(|error| Failure::failed(error.to_string()))?;
-    let names = || std::iter::once("default").chain(args.outputs.iter().map(String::as_str));
-    let outputs: BTreeMap<_, _> =
-        names().map(|name| (name.to_owned(), Arc::new(Printed { name: name.to_owned() }) as Arc<dyn Sink>)).collect();
-    let breaker = BreakerPolicy { failures, ..BreakerPolicy::default() };
+    let breaker = BreakerPolicy { failures: trial.failures, ..BreakerPolicy::default() };
     let delivery = Delivery { breaker, ..Delivery::default() };
-    let metrics = Metrics::default();
-    let processor = module.processor(crate::wasm::ProcessorOptions {
-        name: "dev".into(),
-        limits: Limits::default(),
-        targets: outputs.keys().cloned().collect(),
-        metrics: metrics.clone(),
-    });
     let host = Host::builder()
         .owner(owner)
         .until_caught_up(finite)
@@ -181,6 +220,22 @@ async fn try_out(args: DevArgs, input: Option<Input>, failures: u32) -> Result<(
         Some(outcome) => run::verdict(&outcome, &[]),
         None => Err(Failure::Unfinished("stopped at once by a second signal".into())),
     }
+}
+
+/// What needs no more than a yes is granted for trying out, and said, so that nobody misses it later.
+fn usual_grants(module: &Module) -> Grants {
+    let needs = |need| module.report().needs.contains(&need);
+    let (clocks, random) = (needs(Need::Clocks), needs(Need::Random));
+    let granted: Vec<_> =
+        [(clocks, Need::Clocks), (random, Need::Random)].into_iter().filter(|(needed, _)| *needed).collect();
+    if !granted.is_empty() {
+        let granted: Vec<_> = granted.iter().map(|(_, need)| need.to_string()).collect();
+        say(format_args!(
+            "granted for trying out: {}; weir.toml must say so under [processor.grants]",
+            granted.join(", ")
+        ));
+    }
+    Grants { clocks, random, ..Grants::default() }
 }
 
 fn guest_config(text: &str) -> Result<String, Failure> {

@@ -14,7 +14,8 @@ use crate::azure::{BlobContainer, LetterContainer, Namespace, Patience, SinkOpti
 use crate::batch::BatchLimits;
 use crate::checkpoint::Cadence;
 use crate::config::{
-    BackoffConfig, CheckpointsConfig, Config, HostConfig, NamespaceConfig, ProcessorConfig, SinkConfig, Start,
+    BackoffConfig, CheckpointsConfig, Config, Given, GrantsConfig, HostConfig, LimitsConfig, NamespaceConfig,
+    ProcessorConfig, SecretConfig, SinkConfig, Start,
 };
 use crate::host::{Host, ProcessorSpec};
 use crate::local::{FileSink, LetterDirectory, StdoutSink};
@@ -22,7 +23,7 @@ use crate::model::{OwnerId, Scope};
 use crate::options::{self, BreakerPolicy, Delivery, Fleet, ProcessorOptions};
 use crate::retry::{Backoff, RetryPolicy};
 use crate::seams::Sink;
-use crate::wasm::{Engine, EngineError, EngineOptions, Limits, Metrics, ModuleSource};
+use crate::wasm::{Engine, EngineError, EngineOptions, Grants, Limits, Metrics, ModuleSource, SecretSource};
 
 /// A host and what is to be said about it.
 pub(crate) struct Wired {
@@ -103,19 +104,6 @@ impl Wiring<'_> {
             Some(sink) => Some(self.sink(sink, config).await.map_err(|e| format!("dead letter: {e}"))?),
             None => None,
         };
-        let limits = Limits {
-            memory: config.limits.memory,
-            time: config.limits.time,
-            outputs: config.limits.outputs,
-            output_bytes: config.limits.output_bytes,
-            outputs_per_second: config.limits.outputs_per_second,
-            table_elements: config.limits.table_elements,
-            host_call_bytes: config.limits.host_call_bytes,
-            log_lines: config.limits.log_lines,
-            log_lines_per_second: config.limits.log_lines_per_second,
-            log_bytes_per_second: config.limits.log_bytes_per_second,
-            metric_series: config.limits.metric_series,
-        };
         let start = format!(
             "{}: {} reads {scope}{}",
             config.name,
@@ -126,10 +114,12 @@ impl Wiring<'_> {
         self.metrics.push((config.name.to_string(), metrics.clone()));
         let processor = module.processor(crate::wasm::ProcessorOptions {
             name: config.name.as_str().into(),
-            limits,
+            limits: limits(&config.limits),
             targets: outputs.keys().cloned().collect(),
             metrics,
+            grants: grants(&config.grants),
         });
+        let processor = processor.map_err(|e| text(&e))?;
         let spec = ProcessorSpec {
             name: config.name.clone().into_inner(),
             scope,
@@ -290,6 +280,42 @@ fn fleet(config: &ProcessorConfig, checkpoints: &CheckpointsConfig) -> Option<Fl
         CheckpointsConfig::Directory(_) => return None,
     };
     Some(Fleet { expiry, most: config.max_partitions, assignment: config.partitions.clone(), exclusive })
+}
+
+pub(super) fn limits(config: &LimitsConfig) -> Limits {
+    Limits {
+        memory: config.memory,
+        time: config.time,
+        outputs: config.outputs,
+        output_bytes: config.output_bytes,
+        outputs_per_second: config.outputs_per_second,
+        table_elements: config.table_elements,
+        host_call_bytes: config.host_call_bytes,
+        log_lines: config.log_lines,
+        log_lines_per_second: config.log_lines_per_second,
+        log_bytes_per_second: config.log_bytes_per_second,
+        metric_series: config.metric_series,
+    }
+}
+
+pub(super) fn grants(config: &GrantsConfig) -> Grants {
+    let plain = |(name, value): (&String, &Given<String>)| (name.clone(), value.clone().into_inner());
+    let place = |(name, path): (&String, &Given<PathBuf>)| (name.clone(), path.clone().into_inner());
+    let secret = |(name, secret): (&String, &SecretConfig)| {
+        let source = match secret {
+            SecretConfig::Variable(value) => SecretSource::Value(value.clone().into_inner()),
+            SecretConfig::File(path) => SecretSource::File(path.clone().into_inner()),
+        };
+        (name.clone(), source)
+    };
+    Grants {
+        clocks: config.clocks,
+        random: config.random,
+        environment: config.environment.iter().map(plain).collect(),
+        directories: config.directories.iter().map(place).collect(),
+        secrets: config.secrets.iter().map(secret).collect(),
+        http: config.http.clone(),
+    }
 }
 
 fn module_line(path: &Path, digest: &str) -> String {

@@ -10,9 +10,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::check;
 use super::given::{Environment, Given};
+use super::grants::grants;
 use super::mistake::Mistake;
 use super::read::{Reader, Table, integer};
 use super::schema;
+use super::sinks::{dead_letter, sink};
 use super::text::kind_in_words;
 use super::*;
 use crate::options::Fleet;
@@ -39,6 +41,17 @@ pub(super) struct Known {
 }
 
 pub(super) fn parse(text: &str, file: &Path, environment: Environment<'_>) -> Result<Config, Vec<Mistake>> {
+    alone(text, file, environment, &schema::ROOT, |root| whole(root, file))
+}
+
+/// Reads a file that holds one section. `build` notes what is wrong; `None` without a note is a mistake of ours.
+pub(super) fn alone<T>(
+    text: &str,
+    file: &Path,
+    environment: Environment<'_>,
+    section: &'static schema::Section,
+    build: impl FnOnce(&Table<'_>) -> Option<T>,
+) -> Result<T, Vec<Mistake>> {
     let directory = absolute(file).unwrap_or_else(|_| file.to_owned());
     let directory = directory.parent().unwrap_or(Path::new("."));
     let reader = Reader::new(text, directory, environment);
@@ -50,8 +63,19 @@ pub(super) fn parse(text: &str, file: &Path, environment: Environment<'_>) -> Re
         }
         return Err(reader.into_mistakes());
     }
-    let root = Table::root(&reader, &schema::ROOT, document.get_ref());
+    let built = build(&Table::root(&reader, section, document.get_ref()));
+    let mistakes = reader.into_mistakes();
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    built.ok_or_else(|| {
+        let why = "can't be read, and the reason was lost: please report this".into();
+        vec![Mistake { line: 1, path: String::new(), value: None, why }]
+    })
+}
 
+/// The whole file.
+fn whole(root: &Table<'_>, file: &Path) -> Option<Config> {
     let checkpoints = checkpoints(&root.table("checkpoints"));
     let host_table = root.table("host");
     let host = host(&host_table);
@@ -73,23 +97,13 @@ pub(super) fn parse(text: &str, file: &Path, environment: Environment<'_>) -> Re
 
     let processors: Option<Vec<_>> = drafts.into_iter().map(|draft| draft.config).collect();
 
-    let mistakes = reader.into_mistakes();
-    if !mistakes.is_empty() {
-        return Err(mistakes);
-    }
-    let config = (|| {
-        Some(Config {
-            file: file.to_owned(),
-            checkpoints: checkpoints?,
-            host: host?,
-            log: log?,
-            processors: processors?,
-            warnings,
-        })
-    })();
-    config.ok_or_else(|| {
-        let why = "can't be read, and the reason was lost: please report this".into();
-        vec![Mistake { line: 1, path: String::new(), value: None, why }]
+    Some(Config {
+        file: file.to_owned(),
+        checkpoints: checkpoints?,
+        host: host?,
+        log: log?,
+        processors: processors?,
+        warnings,
     })
 }
 
@@ -174,7 +188,7 @@ fn log(table: &Table<'_>) -> Option<LogConfig> {
 }
 
 /// `None`: something in it is wrong.
-fn namespace(table: &Table<'_>) -> Option<NamespaceConfig> {
+pub(super) fn namespace(table: &Table<'_>) -> Option<NamespaceConfig> {
     let fully_qualified = table.text("fully-qualified-namespace");
     let endpoint = table.text("endpoint");
     let credential = table.choice("credential").and_then(|name| name.parse().ok());
@@ -229,6 +243,7 @@ fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> (Kno
     let limits_table = table.table("limits");
     let memory = limits_table.size("memory");
     let limits = limits(&limits_table, memory);
+    let grants = grants(&table.table("grants"));
     let config = guest_config(table);
     let outputs: Vec<_> = table
         .named("outputs")
@@ -270,6 +285,7 @@ fn processor(table: &Table<'_>, outer: Option<&Option<NamespaceConfig>>) -> (Kno
             publish: publish?,
             reconnect: reconnect?,
             limits: limits?,
+            grants: grants?,
             config: config?,
             outputs: outputs.into_iter().collect::<Option<BTreeMap<_, _>>>()?,
             dead_letter: match dead_letter {
@@ -371,71 +387,6 @@ fn instant(text: &str) -> Result<Start, String> {
         .map_err(|_| "holds no instant; write date, time and zone, such as \"2026-01-01T00:00:00Z\"".to_owned())?;
     let milliseconds = i64::try_from(time.unix_timestamp_nanos() / 1_000_000).map_err(|_| "is out of range")?;
     Ok(Start::EnqueuedTime(milliseconds))
-}
-
-/// Where dead letters go: where outputs may go, and two places that keep each letter by itself.
-fn dead_letter(table: &Table<'_>, outer: Option<&NamespaceConfig>) -> Option<SinkConfig> {
-    let (directory, container) = (table.file("directory"), table.text("container"));
-    let credential = table.choice("credential").and_then(|name| name.parse().ok());
-    if table.has("credential") && !table.has("container") {
-        table.note("credential", "goes with container only; remove it");
-        return None;
-    }
-    let others = ["event-hub", "file", "stdout"].into_iter().any(|key| table.has(key));
-    if table.has("namespace") && !table.has("event-hub") {
-        return sink(table, outer);
-    }
-    match (table.has("directory"), table.has("container"), others) {
-        (true, false, false) => directory.map(SinkConfig::Directory),
-        (false, true, false) => {
-            let sound = !table.has("credential") || credential.is_some();
-            let url = container.filter(|url| check::container(table, url, credential))?;
-            sound.then_some(SinkConfig::Container { url: url.with_hidden_query(), credential })
-        }
-        (false, false, true) => sink(table, outer),
-        (false, false, false) => {
-            table.note_whole(
-                "has no destination; add directory = \"…\", container = \"https://…\", event-hub = \"…\", file = \"…\" or stdout = true",
-            );
-            None
-        }
-        _ => {
-            let named = ["directory", "container", "event-hub", "file", "stdout"];
-            let named: Vec<_> = named.into_iter().filter(|key| table.has(key)).collect();
-            table.note_whole(format!("has {} destinations ({}); keep one", named.len(), named.join(", ")));
-            None
-        }
-    }
-}
-
-fn sink(table: &Table<'_>, outer: Option<&NamespaceConfig>) -> Option<SinkConfig> {
-    let stdout = table.flag("stdout");
-    let file = table.file("file");
-    let event_hub = table.text("event-hub");
-    let own = table.table("namespace");
-    let namespace = if own.is_present() { namespace(&own) } else { outer.cloned() };
-    let named = ["event-hub", "file", "stdout"].into_iter().filter(|key| table.has(key)).collect::<Vec<_>>();
-    match *named {
-        ["event-hub"] => Some(SinkConfig::EventHub { namespace: namespace?, event_hub: event_hub? }),
-        _ if own.is_present() => {
-            table.note("namespace", "goes with event-hub only; remove it");
-            None
-        }
-        ["file"] => file.map(SinkConfig::File),
-        ["stdout"] if stdout == Some(false) => {
-            table.note("stdout", "leads nowhere; write stdout = true, or another destination");
-            None
-        }
-        ["stdout"] => stdout.map(|_| SinkConfig::Stdout),
-        [] => {
-            table.note_whole("has no destination; add event-hub = \"…\", file = \"…\" or stdout = true");
-            None
-        }
-        _ => {
-            table.note_whole(format!("has {} destinations ({}); keep one", named.len(), named.join(", ")));
-            None
-        }
-    }
 }
 
 /// The module's settings as JSON, with the environment put into its strings.

@@ -25,10 +25,12 @@
 mod build;
 mod check;
 mod given;
+mod grants;
 mod mistake;
 mod read;
 mod reference;
 mod schema;
+mod sinks;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -40,6 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use given::{Environment, Given};
+pub use grants::{GrantsConfig, SecretConfig};
 pub use mistake::{ConfigError, Mistake};
 pub use reference::reference_page;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
@@ -82,6 +85,19 @@ impl Config {
     /// When the text is wrong; with every mistake.
     pub fn parse(text: &str, file: &Path, environment: Environment<'_>) -> Result<Self, ConfigError> {
         build::parse(text, file, environment).map_err(|mistakes| ConfigError::Wrong { file: file.to_owned(), mistakes })
+    }
+}
+
+impl GrantsConfig {
+    /// Reads the keys of `[processor.grants]` that stand in a file of their own; otherwise like [`Config::load`].
+    ///
+    /// # Errors
+    /// When the file can't be read or is wrong; then with every mistake.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+        let grants = build::alone(&text, file, &|name| std::env::var(name).ok(), &schema::GRANTS, grants::grants);
+        grants.map_err(|mistakes| ConfigError::Wrong { file: file.to_owned(), mistakes })
     }
 }
 
@@ -196,6 +212,8 @@ pub struct ProcessorConfig {
     pub reconnect: BackoffConfig,
     /// What an instance may use.
     pub limits: LimitsConfig,
+    /// What the module may use besides.
+    pub grants: GrantsConfig,
     /// The module's own settings as JSON.
     pub config: Given<Arc<str>>,
     /// Where outputs go, by name.

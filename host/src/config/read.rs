@@ -135,10 +135,13 @@ impl<'a> Table<'a> {
 
     /// A path, made absolute by the configuration's directory.
     pub(crate) fn file(&self, name: &str) -> Option<Given<PathBuf>> {
-        Some(self.text(name)?.map(|path| {
-            let path = self.reader.directory.join(path);
-            std::path::absolute(&path).unwrap_or(path)
-        }))
+        Some(self.text(name)?.map(|path| self.place(&path)))
+    }
+
+    /// The absolute path that one in the file means.
+    pub(crate) fn place(&self, path: &str) -> PathBuf {
+        let path = self.reader.directory.join(path);
+        std::path::absolute(&path).unwrap_or(path)
     }
 
     pub(crate) fn choice(&self, name: &str) -> Option<&'static str> {

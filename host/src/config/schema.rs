@@ -73,6 +73,14 @@ pub(crate) enum Kind {
     Start,
     /// Ids of partitions.
     Partitions,
+    /// A table of texts.
+    Texts,
+    /// A variable of the environment, by its name.
+    Variable,
+    /// Origins of URLs.
+    Origins,
+    /// Networks in CIDR notation.
+    Networks,
     /// A table.
     Table(&'static Section),
     /// One or more tables.
@@ -84,11 +92,13 @@ pub(crate) enum Kind {
 }
 
 mod delivery;
+mod grants;
 mod host;
 mod processor;
 mod sandbox;
 
 use Fallback::{Described, Required};
+pub(crate) use grants::GRANTS;
 use host::{CHECKPOINTS, HOST, LOG, NAMESPACE};
 use processor::PROCESSOR;
 

@@ -25,6 +25,7 @@ fn environment(name: &str) -> Option<String> {
     match name {
         "TOKEN" => Some("hunter2".into()),
         "HUB" => Some("flights".into()),
+        "TENANT" | "API_TOKEN" => Some("contoso".into()),
         "BAD_HUB" => Some("hunter2 hunter2".into()),
         _ => None,
     }
@@ -63,6 +64,37 @@ fn the_smallest_file_gets_the_defaults() {
     assert_eq!(processor.batch, BatchConfig { events: 500, bytes: 1 << 20, linger: Duration::from_millis(50) });
     assert_eq!(processor.namespace.credential, Credential::Default);
     assert_eq!(&**processor.config, "{}");
+}
+
+#[test]
+fn grants_are_understood_and_their_secrets_never_printed() {
+    let lines = r#"
+        [processor.grants]
+        clocks = true
+        environment = { REGION = "west", TENANT = "a-${TOKEN}" }
+        directories = { "/airports" = "airports" }
+        secrets.token = { env = "TOKEN" }
+        secrets.key = { file = "key.pem" }
+        [processor.grants.http]
+        allow = ["api.example.com", "http://10.1.2.3:8080"]
+        networks = ["10.1.0.0/16"]
+        response-bytes = "1 MiB"
+    "#;
+    let config = parse(&format!("{MINIMAL}{lines}")).unwrap();
+    let grants = &config.processors[0].grants;
+    assert!(grants.clocks && !grants.random);
+    assert_eq!(*grants.environment["TENANT"], "a-hunter2");
+    assert_eq!(*grants.directories["/airports"], Path::new("/etc/weir/airports"));
+    assert!(matches!(&grants.secrets["token"], SecretConfig::Variable(value) if **value == "hunter2"));
+    assert!(matches!(&grants.secrets["key"], SecretConfig::File(path) if **path == *Path::new("/etc/weir/key.pem")));
+    let http = grants.http.as_ref().unwrap();
+    assert_eq!(
+        http.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["https://api.example.com", "http://10.1.2.3:8080"]
+    );
+    assert_eq!((http.response_bytes, http.request_bytes, http.timeout), (1 << 20, 1 << 20, Duration::from_secs(10)));
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert_eq!(parse(MINIMAL).unwrap().processors[0].grants, GrantsConfig::default());
 }
 
 #[test]
@@ -390,8 +422,13 @@ fn every_example_of_the_reference_is_accepted() {
 
 #[test]
 fn writing_a_default_out_changes_nothing() {
-    let expected = parse(MINIMAL).unwrap();
+    let minimal = parse(MINIMAL).unwrap();
     each_section(&ROOT, &[], &mut |section, path| {
+        // A table that grants something by being there.
+        let expected = match section.key("allow") {
+            Some(allow) => parse(&file_with(path, section, allow.name, allow.example)).unwrap(),
+            None => minimal.clone(),
+        };
         for key in section.keys {
             let Fallback::Value(default) = key.fallback else { continue };
             let found = parse(&file_with(path, section, key.name, default)).unwrap();

@@ -25,6 +25,10 @@ pub(crate) fn kind_in_words(kind: Kind) -> String {
                         { enqueued-time = \"2026-01-01T00:00:00Z\" }"
             .into(),
         Kind::Partitions => "is not a list of partition ids; write it like [\"0\", \"3\"]".into(),
+        Kind::Texts => "is not a table of texts; write it like { NAME = \"value\" }".into(),
+        Kind::Variable => "is not the name of a variable; use letters, digits and _, without \"$\"".into(),
+        Kind::Origins => "is not a list of origins; write it like [\"https://api.example.com\"]".into(),
+        Kind::Networks => "is not a list of networks; write it like [\"10.1.0.0/16\"]".into(),
         Kind::Table(_) | Kind::Tables(_) | Kind::Named(_) | Kind::Free => "is not a table".into(),
     }
 }
@@ -59,6 +63,7 @@ pub(crate) fn check_text(kind: Kind, text: &str) -> Result<(), String> {
         Kind::Endpoint => endpoint_fits(text),
         Kind::Hub => word("-_.") && text.len() <= 256,
         Kind::Group => (word("-_.") || text.eq_ignore_ascii_case("$default")) && text.len() <= 256,
+        Kind::Variable => word("_") && !text.starts_with(|c: char| c.is_ascii_digit()),
         _ => true,
     };
     if fits { Ok(()) } else { Err(kind_in_words(kind)) }

@@ -13,6 +13,7 @@ mod links;
 mod names;
 mod poison;
 mod random;
+mod sinks;
 mod stores;
 
 use std::collections::BTreeMap;

@@ -1,15 +1,20 @@
 //! What a guest's imports touch: its outputs, its log lines, its choice of metadata, its memory, and a WASI world in which
-//! everything is closed. One per instance; nothing of it is shared with another one.
+//! everything is closed that was not granted. One per instance; what is shared with others (a processor's grants, its metrics) is read
+//! or added to, and tells an instance nothing of another one.
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::budget::Slices;
 use super::emit::Outputs;
+use super::grants::Ready;
+use super::http::Outgoing;
 use super::instance::{Limits, ProcessorOptions};
 use super::log::GuestLog;
 use super::metrics::Measuring;
@@ -21,6 +26,13 @@ use crate::model::{Event, PartitionId};
 const PROPERTY_KEYS: usize = 64;
 /// Handles (streams, pollables) that a guest may hold.
 const RESOURCES: usize = 1000;
+
+/// What the instances of a processor share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) options: Arc<ProcessorOptions>,
+    pub(super) grants: Arc<Ready>,
+}
 
 /// A store's data.
 pub(super) struct Context {
@@ -36,24 +48,34 @@ pub(super) struct Context {
     pub(super) metrics: Measuring,
     /// Bytes of the engine's stacks, for the sentence.
     pub(super) stack: usize,
+    grants: Arc<Ready>,
     wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
     table: ResourceTable,
 }
 
 impl Context {
-    pub(super) fn new(module: &Module, options: Arc<ProcessorOptions>, partition: PartitionId, now: Instant) -> Self {
+    /// `io`: where the work of its HTTP requests is done. The error is a sentence about a grant that doesn't hold any more.
+    pub(super) fn new(
+        module: &Module,
+        Shared { options, grants }: Shared,
+        partition: PartitionId,
+        io: Handle,
+        now: Instant,
+    ) -> Result<Self, String> {
         let engine = module.engine.options();
         let (stdout, stderr) = (Capture::default(), Capture::default());
-        let wasi = WasiCtxBuilder::new()
-            .stdout(stdout.clone())
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stdout(stdout.clone())
             .stderr(stderr.clone())
             .allow_tcp(false)
             .allow_udp(false)
-            .allow_ip_name_lookup(false)
-            .build();
+            .allow_ip_name_lookup(false);
+        grants.furnish(&mut wasi)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
-        Self {
+        Ok(Self {
             memory: Memory::new(&options.limits),
             slices: Slices::new(options.limits.time, engine.tick),
             outputs: Outputs::new(options.limits.outputs_per_second, now),
@@ -65,9 +87,17 @@ impl Context {
             mask: Mask::default(),
             stderr,
             stdout,
-            wasi,
+            wasi: wasi.build(),
+            http: WasiHttpCtx::new(),
+            outgoing: grants.outgoing(io),
+            grants,
             table,
-        }
+        })
+    }
+
+    /// A secret, if the processor is granted it.
+    pub(super) fn secret(&self, name: &str) -> Result<Vec<u8>, String> {
+        self.grants.secrets.get(name)
     }
 
     /// A call begins. `events` is its batch; without one, outputs have nothing to belong to.
@@ -80,6 +110,9 @@ impl Context {
     /// A call ended; `answered` says whether what it measured counts.
     pub(super) fn settle(&mut self, answered: bool) {
         if let Some(refused) = self.metrics.settle(answered) {
+            self.log.warn(&refused);
+        }
+        for refused in self.outgoing.notes() {
             self.log.warn(&refused);
         }
     }
@@ -209,6 +242,12 @@ impl ResourceLimiter for Memory {
             self.elements = elements;
         }
         Ok(grown)
+    }
+}
+
+impl WasiHttpView for Context {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: &mut self.table, ctx: &mut self.http }
     }
 }
 

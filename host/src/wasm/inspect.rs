@@ -3,10 +3,13 @@
 //! [`inspect`] reads a component's outermost imports and exports. Whether functions have the right types is checked after
 //! compilation, when the module is linked.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
 use wasmparser::{Encoding, Parser, Payload};
+
+use super::imports::Imports;
 
 use super::text::size;
 
@@ -29,6 +32,8 @@ pub struct Report {
     pub exports: Vec<String>,
     /// What it imports, and what becomes of that here.
     pub imports: Vec<Capability>,
+    /// What its processor must be granted.
+    pub needs: BTreeSet<Need>,
     /// What it was made with, as far as it says, such as `Rust` or `wit-component 0.254.0`.
     pub made_with: Vec<String>,
     /// Why this host can't run it. `None`: it can.
@@ -41,6 +46,16 @@ fn sentence<S: serde::Serializer>(problem: &Option<Problem>, serializer: S) -> R
 }
 
 impl Report {
+    /// Notes an import. One that brings types and nothing to call needs no grant.
+    fn import(&mut self, name: String, calls: bool) {
+        let (capability, need) = capability(name);
+        self.needs.extend(need.filter(|_| calls));
+        self.imports.push(match need {
+            Some(_) if !calls => Capability { grant: Grant::Provided, meaning: "types alone", ..capability },
+            _ => capability,
+        });
+    }
+
     /// Why this host can't run it. `None`: it can.
     pub fn problem(&self) -> Option<&Problem> {
         self.problem.as_ref()
@@ -64,10 +79,39 @@ pub struct Capability {
 pub enum Grant {
     /// It is there and works.
     Provided,
-    /// It can be called, but there is nothing behind it: no files, no network, no variables.
+    /// It is there if the processor is granted it (`[processor.grants]`).
+    Granted,
+    /// It can be called, but there is nothing behind it unless the processor is granted something: no files, no variables. And
+    /// never a network.
     Denied,
     /// The host doesn't have it: the module is refused.
     Missing,
+}
+
+/// What a module can only have by a grant, told from its imports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// The time.
+    Clocks,
+    /// Random numbers.
+    Random,
+    /// Secrets by name.
+    Secrets,
+    /// Outgoing HTTP.
+    Http,
+}
+
+impl fmt::Display for Need {
+    /// As it is granted under `[processor.grants]`, with an example where there is more to say than yes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clocks => "clocks = true",
+            Self::Random => "random = true",
+            Self::Secrets => "secrets = { NAME = { env = \"VARIABLE\" } }",
+            Self::Http => "http = { allow = [\"https://api.example.com\"] }",
+        })
+    }
 }
 
 /// Why a file can't be run. Each says what to build or do instead.
@@ -121,6 +165,7 @@ pub fn inspect(bytes: &[u8]) -> Report {
         contract: None,
         exports: Vec::new(),
         imports: Vec::new(),
+        needs: BTreeSet::new(),
         made_with: Vec::new(),
         problem: None,
     };
@@ -161,7 +206,7 @@ fn beginning(bytes: &[u8]) -> String {
 /// Collects the names of the outermost component. What is nested in it is skipped over by its length.
 fn scan(bytes: &[u8], report: &mut Report) -> Result<(), Problem> {
     let damaged = |e: wasmparser::BinaryReaderError| Problem::Damaged(e.to_string());
-    let mut depth = 0u32;
+    let (mut depth, mut imports) = (0u32, Imports::default());
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(damaged)? {
             Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(Problem::CoreModule),
@@ -181,15 +226,20 @@ fn scan(bytes: &[u8], report: &mut Report) -> Result<(), Problem> {
                 }
             }
             _ if depth > 0 => {}
-            Payload::ComponentImportSection(imports) => {
-                for import in imports {
-                    let name = import.map_err(damaged)?.name;
-                    report.imports.push(capability(full_name(name.name, name.version_suffix)));
+            Payload::ComponentTypeSection(types) => imports.types(types).map_err(damaged)?,
+            Payload::ComponentAliasSection(aliases) => imports.aliases(aliases).map_err(damaged)?,
+            Payload::ComponentImportSection(section) => {
+                for import in section {
+                    let import = import.map_err(damaged)?;
+                    let (name, calls) = (import.name, imports.import(&import));
+                    report.import(full_name(name.name, name.version_suffix), calls);
                 }
             }
             Payload::ComponentExportSection(exports) => {
                 for export in exports {
-                    let name = export.map_err(damaged)?.name;
+                    let export = export.map_err(damaged)?;
+                    imports.export(&export);
+                    let name = export.name;
                     report.exports.push(full_name(name.name, name.version_suffix));
                 }
             }
@@ -243,7 +293,7 @@ fn list(names: &[String]) -> String {
 }
 
 /// What the host does about an import, by its name without the version. WASI 0.2.x is served whatever its x.
-fn capability(name: String) -> Capability {
+fn capability(name: String) -> (Capability, Option<Need>) {
     let (plain, version) = name.split_once('@').unwrap_or((&name, ""));
     let expected = if plain.starts_with("wasi:") { (0, 2) } else { SERVED };
     let (grant, meaning) = match plain {
@@ -254,22 +304,25 @@ fn capability(name: String) -> Capability {
         "weir:processor/fields" => (Grant::Provided, "which metadata is handed over"),
         "weir:processor/state" => (Grant::Missing, "keyed state, which is not available yet"),
         "weir:processor/timers" => (Grant::Missing, "timers, which are not available yet"),
+        "weir:processor/secrets" => (Grant::Granted, "secrets by name"),
         "weir:processor/metrics" => (Grant::Provided, "metrics, into those of the host"),
         "wasi:io/error" | "wasi:io/poll" | "wasi:io/streams" => (Grant::Provided, "streams and waiting"),
-        "wasi:clocks/wall-clock" | "wasi:clocks/monotonic-clock" => (Grant::Provided, "the time"),
+        "wasi:clocks/wall-clock" | "wasi:clocks/monotonic-clock" => (Grant::Granted, "the time"),
         "wasi:random/random" | "wasi:random/insecure" | "wasi:random/insecure-seed" => {
-            (Grant::Provided, "random numbers")
+            (Grant::Granted, "random numbers")
         }
         "wasi:cli/exit" => (Grant::Provided, "exit: it ends the instance and counts as a failure"),
         "wasi:cli/stdout" | "wasi:cli/stderr" => (Grant::Provided, "kept in part, and written to the host's log"),
         "wasi:cli/stdin" => (Grant::Denied, "standard input is empty"),
-        "wasi:cli/environment" => (Grant::Denied, "no variables and no arguments; use the processor's `config`"),
+        "wasi:cli/environment" => (Grant::Denied, "no arguments, and only those variables that are granted"),
         "wasi:cli/terminal-input"
         | "wasi:cli/terminal-output"
         | "wasi:cli/terminal-stdin"
         | "wasi:cli/terminal-stdout"
         | "wasi:cli/terminal-stderr" => (Grant::Denied, "there is no terminal"),
-        "wasi:filesystem/types" | "wasi:filesystem/preopens" => (Grant::Denied, "no files and no directories"),
+        "wasi:filesystem/types" | "wasi:filesystem/preopens" => {
+            (Grant::Denied, "only those directories that are granted, to read")
+        }
         "wasi:sockets/instance-network"
         | "wasi:sockets/network"
         | "wasi:sockets/ip-name-lookup"
@@ -277,10 +330,17 @@ fn capability(name: String) -> Capability {
         | "wasi:sockets/tcp-create-socket"
         | "wasi:sockets/udp"
         | "wasi:sockets/udp-create-socket" => (Grant::Denied, "no network"),
-        _ if plain.starts_with("wasi:http/") => (Grant::Missing, "HTTP, which is not available to guests"),
+        "wasi:http/types" | "wasi:http/outgoing-handler" => (Grant::Granted, "outgoing HTTP"),
         _ => (Grant::Missing, "not a part of this host"),
     };
-    Capability { name, grant, meaning }
+    let need = match plain {
+        _ if grant != Grant::Granted => None,
+        "weir:processor/secrets" => Some(Need::Secrets),
+        _ if plain.starts_with("wasi:clocks/") => Some(Need::Clocks),
+        _ if plain.starts_with("wasi:random/") => Some(Need::Random),
+        _ => Some(Need::Http),
+    };
+    (Capability { name, grant, meaning }, need)
 }
 
 impl fmt::Display for Report {
@@ -302,6 +362,7 @@ impl fmt::Display for Report {
         }
         for (grant, title) in [
             (Grant::Provided, "Imports that the host provides"),
+            (Grant::Granted, "Imports that must be granted"),
             (Grant::Denied, "Imports that are there, but closed"),
             (Grant::Missing, "Imports that the host does not have"),
         ] {
@@ -314,6 +375,10 @@ impl fmt::Display for Report {
             for import in imports {
                 writeln!(f, "  {:width$}  {}", import.name, import.meaning)?;
             }
+        }
+        if !self.needs.is_empty() {
+            writeln!(f, "\nIn weir.toml, if it may have that:\n\n  [processor.grants]")?;
+            self.needs.iter().try_for_each(|need| writeln!(f, "  {need}"))?;
         }
         Ok(())
     }

@@ -11,9 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use super::context::Shared;
+use super::grants::{Grants, Ready};
 use super::live::Live;
 use super::metrics::Metrics;
 use super::module::Module;
@@ -30,6 +33,21 @@ pub struct ProcessorOptions {
     pub targets: Vec<String>,
     /// Where the measurements of its instances are added up.
     pub metrics: Metrics,
+    /// What it may use beyond computing, logging and emitting.
+    pub grants: Grants,
+}
+
+impl ProcessorOptions {
+    /// A processor of this name with the usual limits, the output `default`, and no grants.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            limits: Limits::default(),
+            targets: vec!["default".into()],
+            metrics: Metrics::default(),
+            grants: Grants::default(),
+        }
+    }
 }
 
 /// What an instance may use. A call that goes beyond memory or time ends the instance; one that emits too much is told so.
@@ -80,12 +98,12 @@ impl Default for Limits {
 /// [`Processor`] for a component.
 pub(super) struct ComponentProcessor {
     module: Module,
-    options: Arc<ProcessorOptions>,
+    shared: Shared,
 }
 
 impl ComponentProcessor {
-    pub(super) fn new(module: Module, options: ProcessorOptions) -> Self {
-        Self { module, options: Arc::new(options) }
+    pub(super) fn new(module: Module, options: ProcessorOptions, grants: Ready) -> Self {
+        Self { module, shared: Shared { options: Arc::new(options), grants: Arc::new(grants) } }
     }
 }
 
@@ -94,10 +112,12 @@ impl Processor for ComponentProcessor {
     async fn open(&self, opening: Opening) -> Result<Box<dyn Instance>, Failure> {
         let (calls, inbox) = mpsc::channel(1);
         let (reply, opened) = oneshot::channel();
-        let task = run(self.module.clone(), Arc::clone(&self.options), opening, reply, inbox);
+        // Whoever opens it is on the runtime that I/O is done on.
+        let io = Handle::current();
+        let task = run(self.module.clone(), self.shared.clone(), opening, io, reply, inbox);
         let task = Task(self.module.engine.guests().spawn(task).abort_handle());
         answer(opened).await??;
-        Ok(Box::new(Handle { calls, _task: task }))
+        Ok(Box::new(Caller { calls, _task: task }))
     }
 
     fn digest(&self) -> Option<Arc<str>> {
@@ -120,13 +140,13 @@ enum Call {
 }
 
 /// The caller's end of an instance.
-struct Handle {
+struct Caller {
     calls: mpsc::Sender<Call>,
     _task: Task,
 }
 
 #[async_trait]
-impl Instance for Handle {
+impl Instance for Caller {
     async fn process(&mut self, batch: Batch) -> Result<Answer, Failure> {
         let (reply, answered) = oneshot::channel();
         self.calls.send(Call::Process(batch, reply)).await.map_err(|_| gone())?;
@@ -159,12 +179,13 @@ fn gone() -> Failure {
 /// An instance's life.
 async fn run(
     module: Module,
-    options: Arc<ProcessorOptions>,
+    shared: Shared,
     opening: Opening,
+    io: Handle,
     opened: oneshot::Sender<Result<(), Failure>>,
     mut calls: mpsc::Receiver<Call>,
 ) {
-    let mut live = match Live::open(&module, options, &opening).await {
+    let mut live = match Live::open(&module, shared, &opening, io).await {
         Ok(live) => live,
         Err(failure) => {
             let _ = opened.send(Err(failure));

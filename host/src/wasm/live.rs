@@ -1,14 +1,13 @@
 //! A store with a guest in it, and the rules of a call: begin, bound the time, classify what went wrong, check what came back.
 
 use std::pin::pin;
-use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use wasmtime::Store;
 
 use super::budget::{Bounded, WaitedTooLong};
-use super::context::{Context, Refused};
-use super::instance::ProcessorOptions;
+use super::context::{Context, Refused, Shared};
 use super::module::Module;
 use super::text::size;
 use super::trap::{self, Work};
@@ -24,13 +23,11 @@ pub(super) struct Live {
 
 impl Live {
     /// Instantiates and opens. Both count as one call.
-    pub(super) async fn open(
-        module: &Module,
-        options: Arc<ProcessorOptions>,
-        opening: &Opening,
-    ) -> Result<Self, Failure> {
-        let host_call_bytes = options.limits.host_call_bytes;
-        let context = Context::new(module, options, opening.partition.clone(), Instant::now());
+    pub(super) async fn open(module: &Module, shared: Shared, opening: &Opening, io: Handle) -> Result<Self, Failure> {
+        let host_call_bytes = shared.options.limits.host_call_bytes;
+        let context = Context::new(module, shared, opening.partition.clone(), io, Instant::now());
+        // A directory that went away may come back.
+        let context = context.map_err(|reason| Failure::Retry { after: None, reason })?;
         let mut store = Store::new(module.engine.wasmtime(), context);
         store.limiter(|context| &mut context.memory);
         store.set_hostcall_fuel(host_call_bytes);

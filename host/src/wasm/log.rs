@@ -223,10 +223,7 @@ mod tests {
     use crate::wasm::Limits;
 
     fn volume(limits: Limits, now: Instant) -> Volume {
-        Volume::new(
-            &ProcessorOptions { name: "story".into(), limits, targets: vec![], metrics: Default::default() },
-            now,
-        )
+        Volume::new(&ProcessorOptions { limits, ..ProcessorOptions::new("story") }, now)
     }
 
     #[test]

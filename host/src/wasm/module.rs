@@ -12,7 +12,7 @@ use wasmtime::component::Component;
 
 use super::cache::Lookup;
 use super::engine::Engine;
-use super::inspect::{Problem, Report, inspect};
+use super::inspect::{Need, Problem, Report, inspect};
 use super::instance::{ComponentProcessor, ProcessorOptions};
 use super::text::size;
 use super::v0_1;
@@ -111,6 +111,25 @@ pub enum ModuleError {
         /// Which function, and how it differs.
         problem: String,
     },
+    /// It imports what its processor is not granted.
+    #[error(
+        "the module {name} needs what it is not granted; if it may have that, add under [processor.grants]: {}",
+        lacks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Ungranted {
+        /// The module.
+        name: String,
+        /// What is missing.
+        lacks: Vec<Need>,
+    },
+    /// What its processor is granted is not there.
+    #[error("the module {name} can't be given what it is granted: {problem}")]
+    Grant {
+        /// The module.
+        name: String,
+        /// What is wrong, and where.
+        problem: String,
+    },
     /// The loading task ended early, since the process stops.
     #[error("loading the module {name} was cut off: the host is stopping")]
     Interrupted {
@@ -141,8 +160,17 @@ impl Module {
     }
 
     /// Makes a processor of it, ready to be opened for any number of partitions.
-    pub fn processor(&self, options: ProcessorOptions) -> Arc<dyn Processor> {
-        Arc::new(ComponentProcessor::new(self.clone(), options))
+    ///
+    /// # Errors
+    /// It imports what `options.grants` don't hold, or what they hold is not there.
+    pub fn processor(&self, options: ProcessorOptions) -> Result<Arc<dyn Processor>, ModuleError> {
+        let lacks = options.grants.lacks(&self.report.needs);
+        if !lacks.is_empty() {
+            return Err(ModuleError::Ungranted { name: self.name.to_string(), lacks });
+        }
+        let ready = options.grants.ready();
+        let ready = ready.map_err(|problem| ModuleError::Grant { name: self.name.to_string(), problem })?;
+        Ok(Arc::new(ComponentProcessor::new(self.clone(), options, ready)))
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Result, Store};
 
-use self::bindings::weir::processor::{fields, logging, metrics, types};
+use self::bindings::weir::processor::{fields, logging, metrics, secrets, types};
 use super::context::{Context, Mask, Properties};
 use super::emit;
 use super::text::clean;
@@ -47,9 +47,11 @@ pub(super) type Pre = bindings::EventProcessorPre<Context>;
 pub(super) fn link(engine: &wasmtime::Engine, component: &Component) -> Result<Pre> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     logging::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
     fields::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
     metrics::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
+    secrets::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
     emit::link(&mut linker)?;
     Pre::new(linker.instantiate_pre(component)?)
 }
@@ -240,6 +242,12 @@ impl metrics::Host for Context {
     fn histogram_record(&mut self, name: String, value: f64, labels: Vec<(String, String)>) -> Result<()> {
         self.metrics.record(name, value, labels);
         Ok(())
+    }
+}
+
+impl secrets::Host for Context {
+    fn get(&mut self, name: String) -> Result<std::result::Result<Vec<u8>, String>> {
+        Ok(self.secret(&name))
     }
 }
 

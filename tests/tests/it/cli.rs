@@ -48,7 +48,7 @@ pub(crate) fn configuration(directory: &TempDir, namespace: &Namespace, more: &s
 }
 
 /// A configuration that runs a processor over `flights` into a file.
-fn configuration_of(module: &str, directory: &TempDir, endpoint: &str, more: &str) -> PathBuf {
+pub(crate) fn configuration_of(module: &str, directory: &TempDir, endpoint: &str, more: &str) -> PathBuf {
     let file = directory.path().join("weir.toml");
     let text = format!(
         r#"
@@ -252,7 +252,7 @@ fn a_damaged_checkpoint_stops_its_own_partition_and_is_shown() {
 fn what_a_module_holds_at_the_end_of_a_batch_run_is_said_and_comes_again() {
     let namespace = Namespace::start(&["flights:1"]);
     let directory = TempDir::new().unwrap();
-    let file = configuration_of("misbehave", &directory, &namespace.endpoint, "config.on-event = 'hold'");
+    let file = configuration_of("misbehave", &directory, &namespace.endpoint, "grants.clocks = true\nconfig.on-event = 'hold'");
     namespace.send("flights", &numbered(0..5));
     for _ in 0..2 {
         let ended = run(["run", path(&file), "--until-caught-up"]).expect_code(0);

@@ -15,7 +15,7 @@ use weir_host::host::{Host, PartitionEnd, ProcessorSpec};
 use weir_host::model::Scope;
 use weir_host::options::ProcessorOptions;
 use weir_host::testing::{MemorySink, MemoryStore};
-use weir_host::wasm::{self, Engine, EngineOptions, Limits, Metrics, ModuleSource};
+use weir_host::wasm::{self, Engine, EngineOptions, Grants, Limits, ModuleSource};
 use weir_tests::guests::guest;
 
 use crate::hub::{HUB, PATIENCE, fill, incoming, namespace, soon, until};
@@ -38,13 +38,14 @@ async fn a_hog_on_one_partition_holds_up_neither_the_others_checkpoints_nor_the_
         scope: Scope { namespace: "localhost".into(), event_hub: HUB.into(), consumer_group: "$default".into() },
         source: Arc::new(azure.source(HUB, "$default", Timeouts::default())),
         store: Arc::new(store.clone()),
-        processor: module.processor(wasm::ProcessorOptions {
-            name: "hog".into(),
-            // The hog is never stopped while anybody looks.
-            limits: Limits { time: 100 * PATIENCE, ..Limits::default() },
-            targets: vec!["default".into()],
-            metrics: Metrics::default(),
-        }),
+        processor: module
+            .processor(wasm::ProcessorOptions {
+                // The hog is never stopped while anybody looks.
+                limits: Limits { time: 100 * PATIENCE, ..Limits::default() },
+                grants: Grants { clocks: true, random: true, ..Grants::default() },
+                ..wasm::ProcessorOptions::new("hog")
+            })
+            .unwrap(),
         outputs: BTreeMap::from([("default".to_owned(), Arc::new(out.clone()) as Arc<_>)]),
         dead_letter: None,
         options: ProcessorOptions {

@@ -4,6 +4,7 @@
 mod cli;
 mod cli_checkpoints;
 mod cli_dead_letters;
+mod cli_grants;
 mod fault_table;
 mod faults;
 mod hog;

@@ -30,6 +30,7 @@ fn over(bodies: &[&str], more: &str) -> (Ended, Vec<String>, Vec<Value>) {
         module = "{}"
         event-hub = "flights"
         retry = {{ attempts = 2, backoff = "1 ms", max-backoff = "1 ms" }}
+        grants = {{ clocks = true }}
         limits = {{ time = "300 ms", memory = "16 MiB" }}
         outputs.default.file = "out.ndjson"
         dead-letter = {{ directory = "dead" }}

@@ -2,6 +2,7 @@
 
 mod calls;
 mod failures;
+mod grants;
 mod hostile;
 mod isolation;
 mod metrics;

@@ -1,6 +1,7 @@
 //! The host's functions for a processor that runs natively: what it asks for is noted, per thread and per call.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use super::{Line, Measured, Measurement};
 use crate::log::Level;
@@ -14,6 +15,7 @@ pub(crate) struct Heard {
 }
 
 thread_local! {
+    static SECRETS: RefCell<BTreeMap<String, Vec<u8>>> = const { RefCell::new(BTreeMap::new()) };
     static HEARD: RefCell<Option<Heard>> = const { RefCell::new(None) };
 }
 
@@ -29,6 +31,15 @@ pub(crate) fn log(level: Level, message: &str, fields: &[(String, String)]) {
         Some(heard) => heard.logs.push(Line { level, message: message.to_owned(), fields: fields.to_vec() }),
         None => eprintln!("{level:?}: {message} {fields:?}"),
     });
+}
+
+pub(crate) fn secret(name: &str) -> Result<Vec<u8>, String> {
+    let granted = SECRETS.with_borrow(|secrets| secrets.get(name).cloned());
+    granted.ok_or_else(|| format!("the secret {name:?} is not granted"))
+}
+
+pub(super) fn grant_secret(name: &str, value: &[u8]) {
+    SECRETS.with_borrow_mut(|secrets| secrets.insert(name.to_owned(), value.to_vec()));
 }
 
 pub(crate) fn counter_add(name: &str, value: u64, labels: &[(String, String)]) {

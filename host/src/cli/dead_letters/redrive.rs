@@ -18,7 +18,7 @@ use crate::cli::reach::Address;
 use crate::cli::{dev, say};
 use crate::dead_letter::ORIGIN_NAMESPACE_PROPERTY;
 use crate::ndjson;
-use crate::outputs::{DEFAULT_OUTPUT, size};
+use crate::outputs::size;
 use crate::seams::Sink as _;
 
 /// Letters that are sent, and then removed, together: as many may be sent twice when the command is cut short.
@@ -40,8 +40,8 @@ weir-redriven-from is the letter's id. Every processor of the hub gets it, at th
 partition. A letter is removed only after its event was accepted: when the command is cut short,
 some events may be sent twice, and none is lost. Letters in a file stay in it.
 
-With --module the events run through a module on this machine, with the processor's `config` and
-default limits, and what comes out is printed, as `weir dev` does.")]
+With --module the events run through a module on this machine, with the processor's `config`,
+limits and grants, and what comes out is printed, as `weir dev` does.")]
 pub(super) struct RedriveArgs {
     #[command(flatten)]
     which: Which,
@@ -161,9 +161,8 @@ async fn offline(
         let failed = |error| Failure::failed(format!("can't write an event: {error}"));
         ndjson::write_output(&mut lines, &event(letter.output, usize::MAX)).map_err(failed)?;
     }
-    let outputs = processor.outputs.keys().filter(|name| *name != DEFAULT_OUTPUT).cloned().collect();
     let input = Input::lines("the letters' events".into(), lines);
-    dev::try_over(module, processor.config.to_string(), outputs, input).await?;
+    dev::try_over(module, processor, input).await?;
     say("nothing was sent or removed");
     verdict(&problems)
 }

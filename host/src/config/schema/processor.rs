@@ -2,6 +2,7 @@
 
 use super::Fallback::{Described, Required, Value};
 use super::delivery::{BREAKER, DEAD_LETTER, OUTPUT, PUBLISH, RETRY};
+use super::grants::GRANTS;
 use super::host::NAMESPACE;
 use super::sandbox::LIMITS;
 use super::{DEFAULTS, Key, Kind, Section, key, table};
@@ -96,6 +97,12 @@ pub(crate) static PROCESSOR: Section = Section {
         table("publish", &PUBLISH, DEFAULTS, "How outputs and dead letters are handed on."),
         table("reconnect", &RECONNECT, DEFAULTS, "Pauses between attempts to reach the hub. These never give up."),
         table("limits", &LIMITS, DEFAULTS, "What one instance of the module may use."),
+        table(
+            "grants",
+            &GRANTS,
+            Described("nothing"),
+            "What the module may use beyond computing, logging, measuring and emitting.",
+        ),
         Key {
             name: "config",
             kind: Kind::Free,

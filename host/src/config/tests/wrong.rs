@@ -6,7 +6,7 @@ pub(super) const LINES: &[(&str, &[&str])] = &[
     (
         r#"xyzzy = 1"#,
         &[
-            r#"line 11: processor[delays].xyzzy is unknown; there are name, module, event-hub, consumer-group, start, max-partitions, partitions, on-missing-events, prefetch, owner-level, stall-timeout, batch, checkpoint, retry, on-poison, breaker, publish, reconnect, limits, config, outputs, dead-letter, namespace"#,
+            r#"line 11: processor[delays].xyzzy is unknown; there are name, module, event-hub, consumer-group, start, max-partitions, partitions, on-missing-events, prefetch, owner-level, stall-timeout, batch, checkpoint, retry, on-poison, breaker, publish, reconnect, limits, grants, config, outputs, dead-letter, namespace"#,
         ],
     ),
     (
@@ -54,6 +54,50 @@ pub(super) const LINES: &[(&str, &[&str])] = &[
         r#"batch = { bytes = "40 MiB" }"#,
         &[
             r#"line 11: processor[delays].batch.bytes = "40 MiB" is more than half of limits.memory (64 MiB): a batch is copied into the instance, beside the module's own data, and a full one would end as out of memory each time; write at most batch.bytes = "32 MiB", or at least limits.memory = "80 MiB""#,
+        ],
+    ),
+    (
+        r#"grants = { clock = true }"#,
+        &[r#"line 11: processor[delays].grants.clock is unknown; did you mean "clocks"?"#],
+    ),
+    (
+        r#"grants = { directories = { "data" = "./data" } }"#,
+        &[
+            r#"line 11: processor[delays].grants.directories = { "data" = "./data" } has a path that does not begin with "/"; the module sees it as an absolute one: "data""#,
+        ],
+    ),
+    (
+        r#"grants = { environment = { "A=B" = "x" } }"#,
+        &[
+            r#"line 11: processor[delays].grants.environment = { "A=B" = "x" } has a name that no variable can have: "A=B""#,
+        ],
+    ),
+    (
+        r#"grants = { environment = { A = 1 } }"#,
+        &[
+            r#"line 11: processor[delays].grants.environment = { A = 1 } is not a table of texts; write it like { NAME = "value" }"#,
+        ],
+    ),
+    (
+        r#"grants = { secrets = { a = {}, b = { env = "MISSING" }, c = { env = "${TOKEN}" }, d = { env = "TOKEN", file = "x" } } }"#,
+        &[
+            r#"line 11: processor[delays].grants.secrets.a names no place; add env = "VARIABLE" or file = "/run/secrets/…""#,
+            r#"line 11: processor[delays].grants.secrets.b.env = "MISSING" needs the environment variable MISSING, which is not set"#,
+            r#"line 11: processor[delays].grants.secrets.c.env = "${TOKEN}" is not the name of a variable; use letters, digits and _, without "$""#,
+            r#"line 11: processor[delays].grants.secrets.d.file = "x" stands beside env, and a secret has one place; remove one of them"#,
+        ],
+    ),
+    (
+        r#"grants = { http = {} }"#,
+        &[
+            r#"line 11: processor[delays].grants.http.allow is missing (scheme, host and port that requests may go to); add allow = ["https://api.example.com", "http://10.1.2.3:8080", "https://*.example.org"]"#,
+        ],
+    ),
+    (
+        r#"grants = { http = { allow = ["https://a.example/path"], networks = ["10.0.0.1/40"] } }"#,
+        &[
+            r#"line 11: processor[delays].grants.http.allow = ["https://a.example/path"] holds "https://a.example/path", which has more than scheme, host and port, and nothing else is checked; write it like "https://api.example.com", "http://10.1.2.3:8080" or "https://*.example.com""#,
+            r#"line 11: processor[delays].grants.http.networks = ["10.0.0.1/40"] holds "10.0.0.1/40", which is no network; write it like "10.1.0.0/16" or "10.1.2.3/32""#,
         ],
     ),
     (

@@ -41,7 +41,7 @@ fn full(sequence_number: i64) -> Event {
 #[tokio::test]
 async fn identity_passes_every_kind_of_value_on() {
     let engine = engine();
-    let processor = module(&engine, "identity").await.processor(options());
+    let processor = module(&engine, "identity").await.processor(options()).unwrap();
     let mut identity = processor.open(opening(&json!({}), OpenReason::Claimed)).await.unwrap();
 
     // With and without properties, so that each event must get its own.

@@ -71,10 +71,11 @@ async fn another_version_several_processors_and_missing_imports_have_their_sente
     let sentence = refused_text(&component("", &both)).await;
     assert!(sentence.contains("several processors (0.1.0, 0.2.0)"), "{sentence}");
 
-    let imports = "(import \"weir:processor/state@0.1.0\" (instance)) (import \"wasi:http/types@0.2.4\" (instance))";
+    let imports =
+        "(import \"weir:processor/state@0.1.0\" (instance)) (import \"wasi:http/incoming-handler@0.2.4\" (instance))";
     let sentence = refused_text(&component(imports, &["weir:processor/processor@0.1.0"])).await;
     assert!(sentence.contains("weir:processor/state@0.1.0 (keyed state, which is not available yet)"), "{sentence}");
-    assert!(sentence.contains("wasi:http/types@0.2.4 (HTTP, which is not available to guests)"), "{sentence}");
+    assert!(sentence.contains("wasi:http/incoming-handler@0.2.4 (not a part of this host)"), "{sentence}");
 }
 
 #[tokio::test]
@@ -134,7 +135,7 @@ async fn a_guest_of_a_later_patch_version_runs() {
     assert_eq!(report.contract.as_deref(), Some("weir:processor@0.1.9"));
     assert_eq!(report.problem(), None);
     let module = engine().load(ModuleSource::Bytes { name: "later".into(), bytes: later.into() }).await.unwrap();
-    let mut guest = module.processor(options()).open(opening(&json!({}), OpenReason::Restart)).await.unwrap();
+    let mut guest = module.processor(options()).unwrap().open(opening(&json!({}), OpenReason::Restart)).await.unwrap();
     assert_eq!(bodies(&guest.process(batch(&["one"])).await.unwrap()), ["one"]);
 }
 
@@ -174,7 +175,8 @@ async fn compiled_code_is_kept_and_damaged_code_is_compiled_again() {
     let directory = tempfile::tempdir().unwrap();
     let load = async || {
         let module = cached(directory.path()).load(ModuleSource::File(guest("identity"))).await.unwrap();
-        let mut guest = module.processor(options()).open(opening(&json!({}), OpenReason::Restart)).await.unwrap();
+        let mut guest =
+            module.processor(options()).unwrap().open(opening(&json!({}), OpenReason::Restart)).await.unwrap();
         assert_eq!(bodies(&guest.process(batch(&["one"])).await.unwrap()), ["one"]);
         module.compiled()
     };

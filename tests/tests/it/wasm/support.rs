@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use weir_host::guest::{Answer, Batch, Failure, Instance, OpenReason, Opening, TrapReport};
 use weir_host::model::{Event, Scope};
-use weir_host::wasm::{Engine, EngineOptions, Limits, Metrics, Module, ModuleSource, ProcessorOptions};
+use weir_host::wasm::{Engine, EngineOptions, Grants, Limits, Module, ModuleSource, ProcessorOptions};
 use weir_tests::guests::guest;
 
 pub(super) fn engine() -> Engine {
@@ -19,12 +19,8 @@ pub(super) async fn module(engine: &Engine, name: &str) -> Module {
 }
 
 pub(super) fn options() -> ProcessorOptions {
-    ProcessorOptions {
-        name: "story".into(),
-        limits: Limits::default(),
-        targets: vec!["default".into()],
-        metrics: Metrics::default(),
-    }
+    let grants = Grants { clocks: true, random: true, ..Grants::default() };
+    ProcessorOptions { grants, ..ProcessorOptions::new("story") }
 }
 
 pub(super) fn opening(config: &Value, reason: OpenReason) -> Opening {
@@ -47,7 +43,7 @@ pub(super) async fn misbehave_with(
     options: ProcessorOptions,
     config: Value,
 ) -> Result<Box<dyn Instance>, Failure> {
-    module(engine, "misbehave").await.processor(options).open(opening(&config, OpenReason::FirstStart)).await
+    module(engine, "misbehave").await.processor(options).unwrap().open(opening(&config, OpenReason::FirstStart)).await
 }
 
 /// What the guest makes of these commands, in an instance of its own.
