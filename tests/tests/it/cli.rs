@@ -252,7 +252,12 @@ fn a_damaged_checkpoint_stops_its_own_partition_and_is_shown() {
 fn what_a_module_holds_at_the_end_of_a_batch_run_is_said_and_comes_again() {
     let namespace = Namespace::start(&["flights:1"]);
     let directory = TempDir::new().unwrap();
-    let file = configuration_of("misbehave", &directory, &namespace.endpoint, "grants.clocks = true\nconfig.on-event = 'hold'");
+    let file = configuration_of(
+        "misbehave",
+        &directory,
+        &namespace.endpoint,
+        "grants.clocks = true\nconfig.on-event = 'hold'",
+    );
     namespace.send("flights", &numbered(0..5));
     for _ in 0..2 {
         let ended = run(["run", path(&file), "--until-caught-up"]).expect_code(0);

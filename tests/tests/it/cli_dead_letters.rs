@@ -23,6 +23,7 @@ fn configuration(directory: &TempDir, namespace: &Namespace, place: &str) -> std
             event-hub = "flights"
             start = "earliest"
             outputs.default.file = "{name}.ndjson"
+            grants.clocks = true
             dead-letter = {place}
             "#,
             guest("misbehave").display()
