@@ -12,6 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
 use weir_host::guest::{Batch, Instance, OpenReason, Opening};
 use weir_host::model::{Event, Property, Scope, Value};
+use weir_host::state::PartitionState;
 use weir_host::wasm::{Engine, EngineOptions, Limits, Metrics, ModuleSource, ProcessorOptions};
 
 const ROUNDS: usize = 41;
@@ -59,6 +60,7 @@ impl Host {
             reason: OpenReason::FirstStart,
             checkpoint: None,
             config: "{}".into(),
+            state: PartitionState::none(),
         };
         let options = ProcessorOptions {
             name: "bench".into(),

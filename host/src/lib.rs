@@ -58,6 +58,7 @@ mod sequence;
 mod sharing;
 mod shutdown;
 mod silence;
+pub mod state;
 pub mod status;
 #[cfg(test)]
 mod stories;

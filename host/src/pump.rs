@@ -39,6 +39,7 @@ use crate::options::{ProcessorOptions, Start};
 use crate::outputs::{Resolver, Sinks};
 use crate::poll::Poller;
 use crate::seams::{CheckpointStore, EventSource};
+use crate::state::PartitionState;
 use crate::status::{PartitionStatus, ProcessorStatus, State};
 
 /// What all pumps of a processor share.
@@ -249,6 +250,7 @@ impl Pump {
             reason,
             checkpoint: checkpoint.clone(),
             config: Arc::clone(&options.config),
+            state: PartitionState::none(),
         };
         let letters = Letters::new(scope, &seat.partition, name, context.processor.digest());
         let resolver = Resolver::new(letters, scope, &seat.partition, sinks.clone());

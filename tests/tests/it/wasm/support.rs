@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use weir_host::guest::{Answer, Batch, Failure, Instance, OpenReason, Opening, TrapReport};
 use weir_host::model::{Event, Scope};
+use weir_host::state::PartitionState;
 use weir_host::wasm::{Engine, EngineOptions, Limits, Metrics, Module, ModuleSource, ProcessorOptions};
 use weir_tests::guests::guest;
 
@@ -34,6 +35,7 @@ pub(super) fn opening(config: &Value, reason: OpenReason) -> Opening {
         reason,
         checkpoint: None,
         config: config.to_string().into(),
+        state: PartitionState::none(),
     }
 }
 
