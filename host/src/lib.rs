@@ -27,6 +27,7 @@ mod claim;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+pub mod clock;
 pub mod config;
 mod coordinator;
 pub mod dead_letter;

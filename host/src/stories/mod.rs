@@ -13,7 +13,9 @@ mod links;
 mod names;
 mod poison;
 mod random;
+mod state;
 mod stores;
+mod ticks;
 
 use std::collections::BTreeMap;
 use std::future::pending;
