@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 use weir_host::guest::{Batch, Instance, OpenReason, Opening};
 use weir_host::model::{Event, Property, Scope, Value};
 use weir_host::wasm::{Engine, EngineOptions, ModuleSource, ProcessorOptions};
+use weir_host::state::PartitionState;
 
 const ROUNDS: usize = 41;
 /// Events of one round.
@@ -59,6 +60,7 @@ impl Host {
             reason: OpenReason::FirstStart,
             checkpoint: None,
             config: "{}".into(),
+            state: PartitionState::none(),
         };
         let instance = runtime.block_on(async {
             let source = ModuleSource::Bytes { name: "identity".into(), bytes: module.to_vec().into() };

@@ -98,7 +98,10 @@ impl Tracker {
     /// Applies the answer to a batch. An error says how the answer breaks the contract; then nothing has changed.
     pub(crate) fn apply(&mut self, batch: &[Event], ack: &Ack) -> Result<Settlement, String> {
         let standing = check(batch, ack)?;
-        let stands = batch.get(..standing).unwrap_or_default();
+        Ok(self.finish(batch.get(..standing).unwrap_or_default(), ack, standing))
+    }
+
+    fn finish(&mut self, stands: &[Event], ack: &Ack, standing: usize) -> Settlement {
         let before = self.watermark.as_ref().map(|w| w.sequence_number);
         let covered = match ack.progress {
             Progress::All => self.finish_all(stands, ack),
@@ -106,7 +109,25 @@ impl Tracker {
             Progress::Through(last) => self.finish_through(stands, ack, Some(last)),
         };
         let moved = self.watermark.as_ref().filter(|w| Some(w.sequence_number) != before);
-        Ok(Settlement { watermark: moved.cloned(), covered, standing })
+        Settlement { watermark: moved.cloned(), covered, standing }
+    }
+
+    /// Applies an answer to a call that handed over no event. An error says how it breaks the contract; then nothing has changed.
+    pub(crate) fn apply_to_none(&mut self, ack: &Ack) -> Result<Settlement, String> {
+        if let Some(rejection) = ack.rejected.first() {
+            return Err(format!("it rejects index {}, but was handed no event", rejection.index));
+        }
+        if let Some(again) = &ack.redeliver {
+            return Err(format!("it asks for redelivery from index {}, but was handed no event", again.index));
+        }
+        let newest = self.open.back().map(|open| &open.position).or(self.watermark.as_ref());
+        let newest = newest.map_or(-1, |position| position.sequence_number);
+        if let Progress::Through(last) = ack.progress
+            && last > newest
+        {
+            return Err(format!("it finishes through {last}, but was handed only events up to {newest}"));
+        }
+        Ok(self.finish(&[], ack, 0))
     }
 
     /// The next event is given up: it is finished by itself, and waits for what is held before it.

@@ -18,6 +18,7 @@ use crate::poll::{ATTEMPTS_OF_A_RUN, answer};
 use crate::pump::{Context, Halt, Seat};
 use crate::retry::chance;
 use crate::seams::StoreError;
+use crate::state::{PartitionState, StateImage};
 
 /// A checkpoint as it was found.
 pub(crate) type Found = (Checkpoint, ETag);
@@ -129,13 +130,40 @@ impl Beginning<'_> {
                 checkpoint.generation, mine
             )));
         }
-        if !checkpoint.state.is_empty() {
-            let bytes = checkpoint.state.len();
-            let text = format!(
-                "it carries {bytes} bytes of processor state, which this Weir can't hand to the processor and would lose"
-            );
-            return Err(Halt::Failed(Cause::Checkpoint(text)));
-        }
         Ok(())
+    }
+
+    /// The state that a tenancy goes on with: that of the checkpoint that was found, or an empty one, where it begins at `place`.
+    pub(crate) fn state(&self, found: Option<&Checkpoint>, place: Option<&Position>) -> Result<PartitionState, Halt> {
+        let (limit, uses) = (self.context.options.state_limit, self.context.processor.uses_state());
+        let (at, image) = match found {
+            Some(checkpoint) => (Some(&checkpoint.position), checkpoint.state.clone()),
+            None => (place, StateImage::default()),
+        };
+        let state = match at {
+            Some(at) if !image.is_empty() => {
+                let unreadable = |why| {
+                    let text = format!(
+                        "{why}. Restore the checkpoint from a backup, or let the processor begin with no state \
+                         (`weir checkpoints set` with --drop-state)"
+                    );
+                    Halt::Failed(Cause::Checkpoint(text))
+                };
+                PartitionState::load(limit, at.clone(), image).map_err(unreadable)?
+            }
+            _ if !uses => return Ok(PartitionState::none()),
+            _ => {
+                if let Some(checkpoint) = found {
+                    let after = checkpoint.position.sequence_number;
+                    tracing::warn!(seat = %self.seat, after, "its checkpoint carries no state: the processor begins there with none");
+                }
+                PartitionState::new(limit, at.cloned())
+            }
+        };
+        if uses || state.keys() > 0 {
+            return Ok(state);
+        }
+        // Of a processor that kept state before it was replaced by this one, and left nothing.
+        Ok(PartitionState::none())
     }
 }

@@ -6,6 +6,9 @@
 //! by its mark, which no other has. A write that
 //! certainly did not happen is tried again, loudly and a bounded number of times; it delays nothing but the checkpoint.
 //!
+//! With state, what is written is the newest version of it that the accepted progress covers, at exactly its event, which may lie behind
+//! that progress (`state.rs`).
+//!
 //! What the cadence asks for takes its turn within the host's budget (`governor.rs`); what ends or begins a tenancy doesn't wait.
 
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use crate::model::{Checkpoint, ETag, Generation, Mark, Position};
 use crate::pump::{Halt, Seat};
 use crate::retry::{Next, RetryPolicy, chance};
 use crate::seams::{CheckpointStore, StoreError, Written};
+use crate::state::{PartitionState, Pending, StateImage};
 
 /// When a checkpoint is written: whichever comes first. A partition without progress is not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +64,17 @@ enum Verdict {
     Over(String),
 }
 
-/// Decides a write of `mine` over `expected` by what is now stored. Pure.
+/// Decides a write of `mine` over `expected` by what is now stored. Pure. One tenancy may write twice at one position: with another state.
 fn reconcile(found: Option<&(Checkpoint, ETag)>, mine: &Checkpoint, expected: Option<&ETag>) -> Verdict {
     match found {
-        Some((c, etag)) if c.mark == mine.mark && c.position.sequence_number == mine.position.sequence_number => {
+        found if found.map(|(_, etag)| etag) == expected => Verdict::Again,
+        Some((c, etag))
+            if c.mark == mine.mark
+                && c.position.sequence_number == mine.position.sequence_number
+                && c.state == mine.state =>
+        {
             Verdict::Committed(etag.clone())
         }
-        found if found.map(|(_, etag)| etag) == expected => Verdict::Again,
         Some((c, _)) => Verdict::Over(format!(
             "ownership generation {} wrote a checkpoint at {} while generation {} was here",
             c.generation, c.position.sequence_number, mine.generation
@@ -88,6 +96,7 @@ pub(crate) struct Committer {
     insist: Duration,
     committed: Option<Position>,
     etag: Option<ETag>,
+    state: PartitionState,
 }
 
 impl Committer {
@@ -97,9 +106,10 @@ impl Committer {
         tenancy: (Generation, Mark),
         (cadence, retry, timeout): (Cadence, RetryPolicy, Duration),
         loaded: Option<(Position, ETag)>,
+        state: PartitionState,
     ) -> Self {
         let (committed, etag) = loaded.unzip();
-        Self { seat, store, governor, tenancy, cadence, retry, timeout, insist: Duration::ZERO, committed, etag }
+        Self { seat, store, governor, tenancy, cadence, retry, timeout, insist: Duration::ZERO, committed, etag, state }
     }
 
     /// Tries a write for so long at least, however few its attempts are. In a fleet that is the expiry, or [`INSIST`]: where the whole
@@ -116,7 +126,7 @@ impl Committer {
         let mut more = true;
         while more {
             let pending = accepted.borrow_and_update().clone();
-            let pending = pending.filter(|a| self.is_ahead(a.position()));
+            let pending = pending.filter(|a| self.is_more(a));
             let Some(pending) = pending else {
                 since = None;
                 more = accepted.changed().await.is_ok();
@@ -137,7 +147,7 @@ impl Committer {
                     more = turn;
                     // What was accepted while it waited is covered by the same write.
                     let newest = accepted.borrow_and_update().clone().filter(|_| turn);
-                    if let Some(newest) = newest {
+                    if let Some(newest) = newest.filter(|a| self.is_more(a)) {
                         self.commit(newest.position()).await?;
                         written = newest.covered();
                         since = None;
@@ -146,9 +156,18 @@ impl Committer {
             }
         }
         let last = accepted.borrow().clone();
-        match last.filter(|a| self.is_ahead(a.position())) {
+        match last.filter(|a| self.is_more(a)) {
             Some(last) => self.commit(last.position()).await,
             None => Ok(()),
+        }
+    }
+
+    /// Whether this gives something to write.
+    fn is_more(&self, accepted: &Accepted) -> bool {
+        let position = accepted.position();
+        match self.state.is_kept() {
+            true => self.state.accept(accepted.version(), position.sequence_number),
+            false => self.is_ahead(position),
         }
     }
 
@@ -156,10 +175,14 @@ impl Committer {
         self.committed.as_ref().is_none_or(|c| c.sequence_number < position.sequence_number)
     }
 
-    /// Writes this position, and finds out what became of it.
+    /// Writes this position, or with state the newest one up to it whose state is known, and finds out what became of it.
     pub(crate) async fn commit(&mut self, position: &Position) -> Result<(), Halt> {
         let (generation, mark) = self.tenancy;
-        let mine = Checkpoint { position: position.clone(), generation, mark: Some(mark), state: bytes::Bytes::new() };
+        let pending = self.state.pending().map_err(Cause::Defect).map_err(Halt::Failed)?;
+        let Pending { position, image: state, version } =
+            pending.unwrap_or_else(|| Pending { position: position.clone(), image: StateImage::default(), version: 0 });
+        let mine = Checkpoint { position, generation, mark: Some(mark), state };
+        let position = &mine.position;
         let began = Instant::now();
         let mut failures = 0;
         let mut open = false;
@@ -197,6 +220,7 @@ impl Committer {
             self.seat.status.recovered();
         }
         self.etag = Some(etag);
+        self.state.stored(version);
         // What a takeover writes again is no progress.
         self.seat.status.commits.add(u64::from(self.is_ahead(position)));
         self.committed = Some(position.clone());
@@ -236,12 +260,13 @@ mod tests {
 
     use super::*;
     use crate::model::Incarnation;
+    use crate::testing::image;
 
     /// A tenancy for each generation.
     fn stored(generation: u64, sequence_number: i64) -> Checkpoint {
         let mark = Some(Mark::new(Incarnation::new(1), generation));
         let position = Position { sequence_number, offset: ByteString::from("1") };
-        Checkpoint { position, generation, mark, state: bytes::Bytes::new() }
+        Checkpoint { position, generation, mark, state: StateImage::default() }
     }
 
     #[test]
@@ -259,6 +284,9 @@ mod tests {
         assert!(matches!(decide(Some((namesake, etag("new")))), Verdict::Over(_)), "generations began anew");
         let unmarked = Checkpoint { mark: None, ..stored(2, 50) };
         assert!(matches!(decide(Some((unmarked, etag("new")))), Verdict::Over(_)), "nobody's");
+        let ticked = Checkpoint { state: image("ticked"), ..stored(2, 50) };
+        assert_eq!(decide(Some((ticked.clone(), etag("old")))), Verdict::Again, "the write before, at the same place");
+        assert!(matches!(decide(Some((ticked, etag("new")))), Verdict::Over(_)), "not what was written");
         assert!(matches!(decide(None), Verdict::Over(_)));
         assert_eq!(reconcile(None, &mine, None), Verdict::Again, "there never was one");
         assert!(matches!(reconcile(Some(&(stored(1, 1), etag("x"))), &mine, None), Verdict::Over(_)));

@@ -3,7 +3,7 @@
 //! - `retry`: the same batch again, to the same instance, after a pause.
 //! - A broken guest (trap, deadline, memory, exit, an answer that breaks the contract): a fresh instance, and less of the batch, until the
 //!   one event is found at which it breaks (`isolate.rs`). When the broken one held events back in memory, that memory is gone: the
-//!   partition rewinds to the watermark and those events come again.
+//!   partition rewinds to the watermark, or with state to the last event before it whose state is known, and those events come again.
 //! - `redeliver`: what stands is settled, the rest comes again before anything newer.
 //! - An event that was handed over as often as it may, the last time alone, is *set aside*. It is given up (dead-lettered or dropped, as
 //!   the policy says) as soon as a later event has worked, or nothing later is in hand; `breaker.rs` tells when it is the guest instead.
@@ -14,16 +14,19 @@
 
 mod aside;
 mod outcome;
+mod tick;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::ack::{self, Fates, Tracker};
+use crate::ack::{self, Fates, Settlement, Tracker};
 use crate::breaker::Breaker;
 use crate::budget::Charge;
+use crate::clock::Clock;
 use crate::dead_letter::DeadLetterCause;
 use crate::emit::Settled;
 use crate::error::{Cause, Range, Told};
@@ -32,12 +35,14 @@ use crate::guest::{
 };
 use crate::history;
 use crate::isolate::{Found, Isolation};
-use crate::model::{Event, Position, SequenceNumber};
+use crate::model::{Event, Position, SequenceNumber, Timestamp};
 use crate::options::{Delivery, OnPoison, ProcessorOptions};
 use crate::outputs::{Refused, Resolver, Routes};
 use crate::pump::{Halt, Seat};
 use crate::retry::{Next, RetryPolicy, Streak, chance};
+use crate::state::PartitionState;
 use aside::{Suspect, Verdict};
+use tick::Ticks;
 
 /// How long a guest may take to say good-bye.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -61,6 +66,8 @@ pub(crate) struct Dispatcher {
     /// Events that the guest may hold.
     held_limit: usize,
     opening: Opening,
+    /// What the guest keeps in the host. A call changes it, and what becomes of the call becomes of the change.
+    state: PartitionState,
     tracker: Tracker,
     /// Taken out during a call, so that a call that is cancelled takes its instance along.
     instance: Option<Box<dyn Instance>>,
@@ -83,6 +90,7 @@ pub(crate) struct Dispatcher {
     rest: Duration,
     /// When to try again what was set aside, if nothing later comes.
     again: Option<Duration>,
+    ticks: Ticks,
 }
 
 /// What follows from an answer or a failure.
@@ -111,6 +119,7 @@ impl Dispatcher {
         opening: Opening,
     ) -> Self {
         let tracker = Tracker::new(opening.checkpoint.clone());
+        let ticks = Ticks::new(options.clock, processor.uses_state());
         seat.status.set_held(0);
         Self {
             seat,
@@ -120,6 +129,7 @@ impl Dispatcher {
             delivery: options.delivery,
             has_end,
             held_limit: options.held_events,
+            state: opening.state.clone(),
             opening,
             tracker,
             instance: None,
@@ -134,12 +144,17 @@ impl Dispatcher {
             broke_at: SequenceNumber::MIN,
             rest: Duration::ZERO,
             again: None,
+            ticks,
         }
     }
 
     /// Where this tenancy's settled progress stands.
     pub(crate) fn watermark(&self) -> Option<&Position> {
         self.tracker.watermark()
+    }
+
+    fn reached(&self) -> Option<SequenceNumber> {
+        self.tracker.watermark().map(|position| position.sequence_number)
     }
 
     /// Events that the guest holds back.
@@ -174,11 +189,20 @@ impl Dispatcher {
         loop {
             // Nothing later came by which to judge what was set aside while the guest counts as broken: it is tried again.
             let again = self.again.take();
+            let until = Instant::now() + again.unwrap_or_default();
             let next = tokio::select! {
                 biased;
                 () = drain.cancelled() => return Ok(()),
+                // Before a batch that is there as well; the next one is never due at once.
+                () = self.ticks.due(self.state.wake()) => {
+                    if !self.tick(settled, drain).await? {
+                        return Ok(());
+                    }
+                    self.again = again.map(|_| until.saturating_duration_since(Instant::now()));
+                    continue;
+                }
                 next = batches.recv() => next,
-                () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {
+                () = sleep_until(until), if again.is_some() => {
                     let batch = self.with_suspects(&Batch::new(Vec::new()));
                     if !self.batch(batch, None, settled, drain).await? {
                         return Ok(());
@@ -215,6 +239,7 @@ impl Dispatcher {
             let piece = batch.head(self.next(batch.events()));
             let is_last = piece.events().len() == batch.events().len();
             let Some(mut instance) = self.instance.take() else { return Ok(false) };
+            self.state.begin();
             let result = instance.process(piece.clone()).await;
             if !matches!(result, Err(Failure::Trap(_))) {
                 self.instance = Some(instance);
@@ -264,6 +289,7 @@ impl Dispatcher {
     async fn open(&mut self, drain: &CancellationToken) -> Result<bool, Halt> {
         while self.instance.is_none() {
             self.opening.checkpoint = self.tracker.watermark().cloned();
+            self.state.begin();
             let opened = tokio::select! {
                 biased;
                 () = drain.cancelled() => return Ok(false),
@@ -271,10 +297,12 @@ impl Dispatcher {
             };
             match opened {
                 Ok(instance) => {
+                    self.state.keep(None);
                     self.unopened = 0;
                     self.instance = Some(instance);
                 }
                 Err(failure) => {
+                    self.state.roll_back();
                     let pause = self.unopened(failure)?;
                     if !wait(pause, drain).await {
                         return Ok(false);
@@ -308,10 +336,15 @@ impl Dispatcher {
         }
     }
 
-    /// Forgets what the guest held in memory: everything above the watermark comes again, to a fresh instance.
+    /// Forgets what the guest held in memory: everything above the watermark comes again, to a fresh instance. With state it is everything
+    /// above the newest event up to there whose state is known.
     pub(crate) fn rewind(&mut self) {
-        self.set_aside_again();
-        self.tracker = Tracker::new(self.tracker.watermark().cloned());
+        let back = match self.state.is_kept() {
+            true => self.state.rewind(self.reached()),
+            false => self.tracker.watermark().cloned(),
+        };
+        self.set_aside_again(back.as_ref());
+        self.tracker = Tracker::new(back);
         self.seat.status.set_held(0);
         self.instance = None;
     }

@@ -37,6 +37,8 @@ pub(crate) struct Settled {
     pub(crate) watermark: Option<Position>,
     /// Events newly under the watermark.
     pub(crate) covered: u64,
+    /// The newest version of the partition's state that this is a part of.
+    pub(crate) version: u64,
     /// The events' and the outputs' share of the memory budget, given back when this is accepted.
     pub(crate) charge: Option<Charge>,
 }
@@ -46,6 +48,7 @@ pub(crate) struct Settled {
 pub(crate) struct Accepted {
     position: Position,
     covered: u64,
+    version: u64,
 }
 
 impl Accepted {
@@ -57,6 +60,11 @@ impl Accepted {
     /// Events covered since the stage began.
     pub(crate) fn covered(&self) -> u64 {
         self.covered
+    }
+
+    /// And so is everything that this version of the state stands for.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 }
 
@@ -96,7 +104,7 @@ impl Emitter<'_> {
             covered += next.covered;
             if let Some(position) = next.watermark {
                 history::accepted(position.sequence_number);
-                accepted.send_replace(Some(Accepted { position, covered }));
+                accepted.send_replace(Some(Accepted { position, covered, version: next.version }));
             }
         }
     }
@@ -175,6 +183,7 @@ impl Settled {
         self.range = self.range.through(next.range);
         self.watermark = next.watermark.or(self.watermark.take());
         self.covered += next.covered;
+        self.version = self.version.max(next.version);
         self.charge = match (self.charge.take(), next.charge) {
             (Some(mut mine), Some(its)) => {
                 mine.absorb(its);

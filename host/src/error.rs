@@ -135,6 +135,8 @@ pub enum Cause {
 pub enum Range {
     /// Before the first event: while the guest was opened.
     Opening,
+    /// Between two events: while the guest was woken.
+    Tick,
     /// From the first to the last of these sequence numbers, both included.
     Events(SequenceNumber, SequenceNumber),
 }
@@ -143,7 +145,7 @@ impl Range {
     /// The events of both.
     pub(crate) fn through(self, later: Self) -> Self {
         match (self, later) {
-            (Self::Opening, other) | (other, Self::Opening) => other,
+            (Self::Opening | Self::Tick, other) | (other, Self::Opening | Self::Tick) => other,
             (Self::Events(first, _), Self::Events(_, last)) => Self::Events(first, last),
         }
     }
@@ -153,6 +155,7 @@ impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Opening => f.write_str("the opening of the guest"),
+            Self::Tick => f.write_str("a wake-up of the guest"),
             Self::Events(first, last) if first == last => write!(f, "sequence number {first}"),
             Self::Events(first, last) => write!(f, "sequence numbers {first} to {last}"),
         }

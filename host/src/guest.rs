@@ -12,13 +12,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::model::{Event, PartitionId, Position, Property, Scope, SequenceNumber};
+use crate::model::{Event, PartitionId, Position, Property, Scope, SequenceNumber, Timestamp};
+use crate::state::PartitionState;
 
 /// A compiled processor, ready to be opened for any number of partitions.
 #[async_trait]
 pub trait Processor: Send + Sync + 'static {
     /// Makes a fresh instance and calls its `open`. Bounded in time and memory like every guest call.
     async fn open(&self, opening: Opening) -> Result<Box<dyn Instance>, Failure>;
+
+    /// Whether its instances keep state in the host, or ask to be woken. If not, their partitions cost nothing of it.
+    fn uses_state(&self) -> bool {
+        false
+    }
 
     /// Digest of the code, for logs and dead letters; `None` where there is no module.
     fn digest(&self) -> Option<Arc<str>> {
@@ -31,6 +37,15 @@ pub trait Processor: Send + Sync + 'static {
 pub trait Instance: Send + 'static {
     /// Hands over a batch. What the guest emitted comes back with its answer, and is dropped on failure.
     async fn process(&mut self, batch: Batch) -> Result<Answer, Failure>;
+
+    /// Wakes it, as it asked the state for ([`PartitionState::wake_at`]), between two batches. What an answer says of events means those
+    /// handed over so far: there is none to reject or to ask for again, and an output needs a key as its origin. Never called where nobody
+    /// asks.
+    async fn tick(&mut self, now: Timestamp) -> Result<Answer, Failure> {
+        let _ = now;
+        let ack = Ack { progress: Progress::Hold, rejected: Vec::new(), redeliver: None };
+        Ok(Answer { ack, outputs: Vec::new() })
+    }
 
     /// Says good-bye. Nothing that the guest does here counts any more; failures are logged by the implementation.
     async fn close(self: Box<Self>, reason: CloseReason);
@@ -81,6 +96,9 @@ pub struct Opening {
     pub checkpoint: Option<Position>,
     /// The deployment's `config` table, as JSON.
     pub config: Arc<str>,
+    /// What the processor keeps in the host for this partition. It may be read at any time, and changed during a call, `open` included;
+    /// whoever calls the instance begins and ends the calls.
+    pub state: PartitionState,
 }
 
 /// Why an instance is opened.

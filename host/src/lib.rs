@@ -27,6 +27,7 @@ mod claim;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+pub mod clock;
 pub mod config;
 mod coordinator;
 pub mod dead_letter;
@@ -58,6 +59,7 @@ mod sequence;
 mod sharing;
 mod shutdown;
 mod silence;
+pub mod state;
 pub mod status;
 #[cfg(test)]
 mod stories;

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use crate::state::StateImage;
+
 /// The name of one partition of a hub, such as `"0"`. Opaque: the service numbers them, but nothing here relies on it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionId(Arc<str>);
@@ -314,7 +316,7 @@ pub struct Checkpoint {
     /// The tenancy that wrote it; `None`: another SDK, or a Weir that left no mark.
     pub mark: Option<Mark>,
     /// Processor state as of exactly this event; empty when the processor keeps none.
-    pub state: Bytes,
+    pub state: StateImage,
 }
 
 /// An event to publish, with the id that makes a repeat recognisable.

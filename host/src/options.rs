@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::batch::BatchLimits;
 pub use crate::breaker::BreakerPolicy;
 use crate::checkpoint::Cadence;
+use crate::clock::Clock;
 use crate::model::{PartitionId, SequenceNumber, StartPosition, Timestamp};
 use crate::retry::{Backoff, RetryPolicy};
 
@@ -22,6 +23,8 @@ pub struct ProcessorOptions {
     pub missing: MissingEvents,
     /// Events that a guest may hold back, per partition; each costs some 60 bytes of memory. Beyond it the partition stops.
     pub held_events: usize,
+    /// What the state of one partition may come to, in bytes: keys, values and 64 bytes for each key. Beyond it, the guest is told so.
+    pub state_limit: usize,
     /// The fleet that the partitions are shared with; `None`: all of them are for this host, and the store sees to it that no second
     /// one is at it.
     pub fleet: Option<Fleet>,
@@ -53,6 +56,8 @@ pub struct ProcessorOptions {
     pub emit_ahead: usize,
     /// How often the hub is asked for new partitions.
     pub partition_refresh: Duration,
+    /// What a processor's wake-ups go by.
+    pub clock: Clock,
 }
 
 impl Default for ProcessorOptions {
@@ -63,6 +68,7 @@ impl Default for ProcessorOptions {
             prefetch: 300,
             missing: MissingEvents::Continue,
             held_events: 500_000,
+            state_limit: 16 << 20,
             fleet: None,
             owner_level: None,
             batch: BatchLimits::default(),
@@ -77,6 +83,7 @@ impl Default for ProcessorOptions {
             stall: Duration::from_secs(20),
             emit_ahead: 4,
             partition_refresh: Duration::from_secs(300),
+            clock: Clock::default(),
         }
     }
 }

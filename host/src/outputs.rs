@@ -96,7 +96,7 @@ impl Resolver {
         let mut routes = Routes::new();
         let expected = outputs.len();
         let mut counts = if outputs.is_empty() { Vec::new() } else { vec![0u32; batch.len()] };
-        let last = if standing == 0 { batch.len() } else { standing } - 1;
+        let last = if standing == 0 { batch.len() } else { standing }.saturating_sub(1);
         let mut ids = Ids::new(&self.event_hub, &self.partition, outputs.len());
         for output in outputs {
             let id = match &output.origin {
@@ -109,6 +109,11 @@ impl Resolver {
                 }
                 Some(Origin::Event(index)) if *index as usize >= standing => continue,
                 Some(Origin::Event(index)) => ids.of_event(batch, &mut counts, *index as usize),
+                None if batch.is_empty() => {
+                    return Err(Refused::Invalid(
+                        "an output of a tick has no key as its origin, and there is no event".into(),
+                    ));
+                }
                 None => ids.of_event(batch, &mut counts, last),
             };
             let target = output.target.as_deref().unwrap_or(DEFAULT_OUTPUT);

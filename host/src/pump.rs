@@ -39,6 +39,7 @@ use crate::options::{ProcessorOptions, Start};
 use crate::outputs::{Resolver, Sinks};
 use crate::poll::Poller;
 use crate::seams::{CheckpointStore, EventSource};
+use crate::state::PartitionState;
 use crate::status::{PartitionStatus, ProcessorStatus, State};
 
 /// What all pumps of a processor share.
@@ -181,7 +182,8 @@ async fn begin(
     if let Some((checkpoint, _)) = &found {
         let position = checkpoint.position.clone();
         let leased = assignment.hold.is_leased();
-        let mut pump = Pump::new(context, Arc::clone(&seat), assignment, found, None);
+        let state = beginning.state(Some(checkpoint), None)?;
+        let mut pump = Pump::new(context, Arc::clone(&seat), assignment, found, (None, state));
         if leased {
             // The same again, in this tenancy's name (rule R4): nothing of the last owner's that is still under way can win any more.
             return Ok(pump.commit(&position, drain).await?.then_some(pump));
@@ -191,10 +193,14 @@ async fn begin(
     let place = match (beginning.anew(assignment.course.start), assignment.course.start) {
         (Some(remembered), _) => Some(remembered),
         (None, Start::Latest) => beginning.latest().await?,
-        (None, _) => return Ok(Some(Pump::new(context, Arc::clone(&seat), assignment, None, None))),
+        (None, _) => {
+            let state = beginning.state(None, None)?;
+            return Ok(Some(Pump::new(context, Arc::clone(&seat), assignment, None, (None, state))));
+        }
     };
     let Some(place) = place else { return Ok(None) };
-    let mut pump = Pump::new(context, Arc::clone(&seat), assignment, None, Some(place.clone()));
+    let state = beginning.state(None, Some(&place))?;
+    let mut pump = Pump::new(context, Arc::clone(&seat), assignment, None, (Some(place.clone()), state));
     Ok(pump.commit(&place, drain).await?.then_some(pump))
 }
 
@@ -226,13 +232,13 @@ struct Pump {
 }
 
 impl Pump {
-    /// Begins behind the checkpoint that was found, or at what "latest" came to.
+    /// Begins behind the checkpoint that was found, or at what "latest" came to, with this state.
     fn new(
         context: &Context,
         seat: Arc<Seat>,
         assignment: Assignment,
         found: Option<Found>,
-        latest: Option<Position>,
+        (latest, state): (Option<Position>, PartitionState),
     ) -> Self {
         let Context { name, scope, options, sinks, .. } = context;
         let Assignment { hold, taken_over, course } = assignment;
@@ -249,6 +255,7 @@ impl Pump {
             reason,
             checkpoint: checkpoint.clone(),
             config: Arc::clone(&options.config),
+            state: state.clone(),
         };
         let letters = Letters::new(scope, &seat.partition, name, context.processor.digest());
         let resolver = Resolver::new(letters, scope, &seat.partition, sinks.clone());
@@ -258,7 +265,7 @@ impl Pump {
         let budget = Arc::clone(&context.budget);
         let store = (Arc::clone(&context.store), Arc::clone(&context.governor));
         let policies = (options.checkpoint, options.store_retry, options.store_timeout);
-        let committer = Committer::new(seat.clone(), store, (hold.generation(), hold.mark()), policies, found);
+        let committer = Committer::new(seat.clone(), store, (hold.generation(), hold.mark()), policies, found, state);
         let expiry = options.fleet.as_ref().map(|fleet| fleet.expiry);
         Self {
             poller: Poller::new(

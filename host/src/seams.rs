@@ -122,11 +122,12 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// Takes a host's announcement away, if it still has this ETag; one that is gone already is as good.
     async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError>;
 
-    /// Reads a partition's checkpoint. `None`: there never was one.
+    /// Reads a partition's checkpoint, with all of its state at hand. `None`: there never was one.
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError>;
 
     /// Replaces the checkpoint and its state in one atomic, durable write, if it still has the ETag `expected` (`None`: if there
-    /// is none yet).
+    /// is none yet). Segments of the state that are at hand are made durable before; those that aren't are named by the checkpoint that is
+    /// replaced, and stay. What the new one doesn't name may be removed.
     async fn commit(
         &self,
         partition: &PartitionId,
@@ -151,7 +152,7 @@ pub struct PartitionRecord {
     pub partition: PartitionId,
     /// Its owner and the condition for changing it; `None` when it was never owned.
     pub ownership: Option<Ownership>,
-    /// Its checkpoint's position, generation and (where the store lists it) state; `None` when it never had one.
+    /// Its checkpoint's position, generation and mark, without its state; `None` when it never had one.
     pub checkpoint: Option<Checkpoint>,
 }
 

@@ -13,6 +13,7 @@ use super::stores::Stores;
 use crate::azure::{BlobContainer, LetterContainer, Namespace, Patience, SinkOptions, Timeouts};
 use crate::batch::BatchLimits;
 use crate::checkpoint::Cadence;
+use crate::clock::Clock;
 use crate::config::{
     BackoffConfig, CheckpointsConfig, Config, Given, GrantsConfig, HostConfig, LimitsConfig, NamespaceConfig,
     ProcessorConfig, SecretConfig, SinkConfig, Start,
@@ -249,6 +250,7 @@ fn processor_options(config: &ProcessorConfig, file: &Config) -> ProcessorOption
         missing: config.missing,
         fleet: fleet(config, &file.checkpoints),
         held_events: config.limits.held_events,
+        state_limit: config.limits.state,
         prefetch: config.prefetch,
         owner_level: config.owner_level,
         batch: BatchLimits { events: config.batch.events, bytes: config.batch.bytes, linger: config.batch.linger },
@@ -267,6 +269,7 @@ fn processor_options(config: &ProcessorConfig, file: &Config) -> ProcessorOption
         stall: config.stall_timeout,
         emit_ahead: config.publish.ahead,
         partition_refresh: file.host.partitions_refresh,
+        clock: Clock::default(),
     }
 }
 

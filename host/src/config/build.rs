@@ -340,7 +340,7 @@ fn pauses(table: &Table<'_>, first: &'static str, max: &'static str) -> Option<B
 fn limits(table: &Table<'_>, memory: Option<u64>) -> Option<LimitsConfig> {
     let time = table.duration("time");
     let (outputs, output_bytes) = (table.count("outputs"), table.size("output-bytes"));
-    let held_events = table.count("held-events");
+    let (held_events, state) = (table.count("held-events"), table.size("state"));
     let outputs_per_second = table.count("outputs-per-second").and_then(|n| u64::try_from(n).ok());
     let (table_elements, host_call_bytes) = (table.count("table-elements"), table.size("host-call-bytes"));
     let (lines, lines_per_second) = (table.count("log-lines"), table.count("log-lines-per-second"));
@@ -352,6 +352,7 @@ fn limits(table: &Table<'_>, memory: Option<u64>) -> Option<LimitsConfig> {
         outputs: usize::try_from(outputs?).ok()?,
         output_bytes: usize::try_from(output_bytes?).ok()?,
         held_events: usize::try_from(held_events?).ok()?,
+        state: usize::try_from(state?).ok()?,
         outputs_per_second,
         table_elements: usize::try_from(table_elements?).ok()?,
         host_call_bytes: usize::try_from(host_call_bytes?).ok()?,

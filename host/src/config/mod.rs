@@ -312,6 +312,8 @@ pub struct LimitsConfig {
     pub output_bytes: usize,
     /// Events that the module may hold, per partition.
     pub held_events: usize,
+    /// Bytes of the state of a partition.
+    pub state: usize,
     /// Outputs per second; `None`: no limit.
     pub outputs_per_second: Option<u64>,
     /// Elements of an instance's tables.

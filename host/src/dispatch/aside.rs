@@ -124,7 +124,9 @@ impl Dispatcher {
             self.seat.status.handed_over.set(suspect.event.sequence_number);
             let stands = std::slice::from_ref(&suspect.event);
             history::acknowledged(range(stands));
-            let settled = settle(stands, routes, settlement.watermark, settlement.covered.all());
+            // The state before the call in hand, whose events come later, is that of this event as well.
+            self.state.pass(&suspect.event.position());
+            let settled = settle(stands, routes, settlement, self.state.version());
             all = match (all, settled) {
                 (Some(mut all), Some(next)) => {
                     all.merge(next);
@@ -139,17 +141,21 @@ impl Dispatcher {
         Ok(all)
     }
 
-    /// Forgets what the watermark has passed.
+    /// Forgets what the partition never goes back behind.
     pub(super) fn forget_passed(&mut self) {
         if !self.given_up.is_empty() {
-            let watermark = self.tracker.watermark().map_or(i64::MIN, |position| position.sequence_number);
-            self.given_up.retain(|suspect| suspect.event.sequence_number > watermark);
+            let reached = self.reached();
+            let passed = match self.state.is_kept() {
+                true => self.state.floor(reached).map(|position| position.sequence_number),
+                false => reached,
+            };
+            self.given_up.retain(|suspect| Some(suspect.event.sequence_number) > passed);
         }
     }
 
-    /// The partition goes back to the watermark: what was given up above it is not handed over again, nor told again.
-    pub(super) fn set_aside_again(&mut self) {
-        let watermark = self.tracker.watermark().map_or(i64::MIN, |position| position.sequence_number);
+    /// The partition goes back to this event: what was given up above it is not handed over again, nor told again.
+    pub(super) fn set_aside_again(&mut self, back: Option<&Position>) {
+        let watermark = back.map_or(i64::MIN, |position| position.sequence_number);
         let mut all = std::mem::take(&mut self.given_up);
         all.append(&mut self.suspects);
         all.retain(|suspect| suspect.event.sequence_number > watermark);

@@ -41,7 +41,10 @@ impl Dispatcher {
         if let Some(last) = stands.last() {
             self.worked(last);
         }
-        let mut settled = settle(stands, routes, settlement.watermark, settlement.covered.all());
+        // Where nothing of the batch stands, what it changed is a matter of the event before.
+        self.state.keep(stands.last().map(Event::position).as_ref());
+        let standing = settlement.standing;
+        let mut settled = settle(stands, routes, settlement, self.state.version());
         if let Some(mut first) = before {
             if let Some(settled) = settled {
                 first.merge(settled);
@@ -55,16 +58,16 @@ impl Dispatcher {
         let Some(again) = ack.redeliver else {
             return Ok(Step::Done(settled.unwrap_or_else(|| nothing(range(events)))));
         };
-        let rest = batch.tail(settlement.standing);
+        let rest = batch.tail(standing);
         let Some(first) = rest.events().first() else {
-            return Ok(Step::Partly(settled, settlement.standing, Duration::ZERO));
+            return Ok(Step::Partly(settled, standing, Duration::ZERO));
         };
         self.seat.status.redelivered.add(rest.events().len() as u64);
-        let failures = if settlement.standing == 0 { self.streak.failed(first.sequence_number) } else { 1 };
+        let failures = if standing == 0 { self.streak.failed(first.sequence_number) } else { 1 };
         let pause = match self.retry.after(failures, again.after, chance()) {
-            Next::Again(pause) if settlement.standing > 0 || !self.has_expired(first) => pause,
+            Next::Again(pause) if standing > 0 || !self.has_expired(first) => pause,
             // Progress was made, so this is no failure even where a single attempt is allowed.
-            _ if settlement.standing > 0 => again.after.unwrap_or(self.retry.backoff),
+            _ if standing > 0 => again.after.unwrap_or(self.retry.backoff),
             _ => {
                 // The guest says itself at which event it can't go on.
                 let failure = Failure::Retry { after: again.after, reason: again.reason };
@@ -76,10 +79,10 @@ impl Dispatcher {
                 });
             }
         };
-        if settlement.standing == 0 {
+        if standing == 0 {
             self.seat.trouble(format!("the guest asked for {} again: {}", range(rest.events()), again.reason));
         }
-        Ok(Step::Partly(settled, settlement.standing, pause))
+        Ok(Step::Partly(settled, standing, pause))
     }
 
     /// An event was finished, or held by a guest that is alive.
@@ -98,6 +101,7 @@ impl Dispatcher {
 
     /// A call failed. What is next: a pause, a smaller piece, or the event that it was.
     pub(super) fn failed(&mut self, piece: &Batch, failure: Failure) -> Result<Step, Halt> {
+        self.state.roll_back();
         let events = piece.events();
         let Some(first) = events.first() else { return Ok(Step::Again(Duration::ZERO)) };
         let (asked, broken) = match &failure {
@@ -197,17 +201,18 @@ impl Dispatcher {
     }
 }
 
-pub(super) fn settle(stands: &[Event], routes: Routes, watermark: Option<Position>, covered: u64) -> Option<Settled> {
+pub(super) fn settle(stands: &[Event], routes: Routes, settlement: Settlement, version: u64) -> Option<Settled> {
+    let (watermark, covered) = (settlement.watermark, settlement.covered.all());
     if stands.is_empty() && routes.is_empty() && watermark.is_none() {
         return None;
     }
-    let range = if stands.is_empty() { Range::Opening } else { range(stands) };
+    let range = range(stands);
     let bytes = crate::outputs::bytes(&routes);
-    Some(Settled { routes, bytes, range, watermark, covered, charge: None })
+    Some(Settled { routes, bytes, range, watermark, covered, version, charge: None })
 }
 
 pub(super) fn nothing(range: Range) -> Settled {
-    Settled { routes: Routes::new(), bytes: 0, range, watermark: None, covered: 0, charge: None }
+    Settled { routes: Routes::new(), bytes: 0, range, watermark: None, covered: 0, version: 0, charge: None }
 }
 
 pub(super) fn range(events: &[Event]) -> Range {

@@ -1,7 +1,7 @@
 //! Names that survive a crash of the machine: a file's content is flushed with the file, its name with its directory.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 /// Flushes the directory entry of a path.
@@ -13,6 +13,13 @@ pub(super) fn sync_entry(path: &Path) -> io::Result<()> {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
     }
+}
+
+/// Writes a file and flushes its content; its name is [`sync_entry`]'s.
+pub(super) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
 }
 
 /// Creates a directory and those above it where they are missing, and flushes the entry of each new one.

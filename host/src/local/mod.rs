@@ -3,6 +3,7 @@
 mod durable;
 mod letters;
 mod record;
+mod segments;
 mod sink;
 mod store;
 

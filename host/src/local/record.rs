@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Checkpoint, ETag, Incarnation, Mark, OwnerId, PartitionId, Position, Scope};
 use crate::seams::{Ownership, Part, Presence, StoreError};
+use crate::state::{Digest, Segment, StateImage};
 
 /// A record's content, and what is to be said when its file can't be understood.
 pub(super) trait Stored: Serialize + DeserializeOwned {
@@ -104,9 +105,19 @@ pub(super) struct CheckpointRecord {
     /// Like [`OwnershipRecord::mark`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mark: Option<String>,
+    /// The tail of the state.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     state_base64: String,
+    /// Files of their own, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    state_segments: Vec<SegmentRecord>,
     pub(super) revision: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SegmentRecord {
+    digest: String,
+    bytes: usize,
 }
 
 /// The directory of the hosts' announcements, which no partition's directory can be (see [`segment`]).
@@ -164,24 +175,40 @@ impl OwnershipRecord {
 
 impl CheckpointRecord {
     pub(super) fn new(subject: Subject, checkpoint: &Checkpoint, revision: u64) -> Self {
+        let StateImage { segments, tail } = &checkpoint.state;
+        let record = |segment: &Segment| SegmentRecord { digest: segment.digest.to_string(), bytes: segment.len };
         Self {
             subject,
             sequence_number: checkpoint.position.sequence_number,
             offset: checkpoint.position.offset.to_string(),
             generation: checkpoint.generation,
             mark: checkpoint.mark.as_ref().map(ToString::to_string),
-            state_base64: BASE64_STANDARD.encode(&checkpoint.state),
+            state_base64: BASE64_STANDARD.encode(tail),
+            state_segments: segments.iter().map(record).collect(),
             revision,
         }
     }
 
+    /// Whether its state has the segment with this name.
+    pub(super) fn names(&self, digest: &str) -> bool {
+        self.state_segments.iter().any(|segment| segment.digest == digest)
+    }
+
+    /// The segments of its state are not at hand.
     pub(super) fn checkpoint(&self, path: &Path) -> Result<Checkpoint, Unreadable> {
-        let state = BASE64_STANDARD.decode(&self.state_base64);
-        let state = state.map_err(|e| Unreadable::damaged::<Self>(path, &format!("its state is not base64 ({e})")))?;
+        let damaged = |what: &str| Unreadable::damaged::<Self>(path, what);
+        let tail = BASE64_STANDARD.decode(&self.state_base64);
+        let tail = tail.map_err(|e| damaged(&format!("its state is not base64 ({e})")))?;
+        let segment = |record: &SegmentRecord| match Digest::parse(&record.digest) {
+            Some(digest) => Ok(Segment { digest, len: record.bytes, bytes: None }),
+            None => Err(damaged(&format!("it is damaged (no digest: `{}`)", record.digest))),
+        };
+        let segments = self.state_segments.iter().map(segment).collect::<Result<_, _>>()?;
         let position =
             Position { sequence_number: self.sequence_number, offset: ByteString::from(self.offset.as_str()) };
         let mark = self.mark.as_deref().and_then(Mark::parse);
-        Ok(Checkpoint { position, generation: self.generation, mark, state: Bytes::from(state) })
+        let state = StateImage { segments, tail: Bytes::from(tail) };
+        Ok(Checkpoint { position, generation: self.generation, mark, state })
     }
 }
 

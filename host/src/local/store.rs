@@ -1,24 +1,26 @@
 //! Ownership and checkpoints in a directory, for one host on one machine.
 //!
-//! `ROOT/namespace/hub/group/partition/{ownership,checkpoint}.json`, and `…/group/+hosts/NAME.json` for who is there. A
-//! write goes to a temporary file, is flushed to the disk, renamed over the old one, and the directory is flushed: after a
+//! `ROOT/namespace/hub/group/partition/{ownership,checkpoint}.json`, and `…/group/+hosts/NAME.json` for who is there. The segments of
+//! a state lie beside its checkpoint, in `…/partition/state/DIGEST`. A write goes to a temporary file, is flushed to the disk, renamed over the old one, and the directory is flushed: after a
 //! crash at any moment there is the old record or the new one. `group/lock` is locked for as long as the store lives, and by the kernel's doing no longer
 //! than its process lives, so conditions checked in this process hold.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::durable::{create_directories, sync_entry};
+use super::durable::{create, create_directories, sync_entry};
 use super::record::{
     self, CheckpointRecord, HOSTS, OwnershipRecord, PresenceRecord, Stored, Subject, Unreadable, segment,
 };
+use super::segments::{read_segments, sweep, write_segments};
 use crate::model::{Checkpoint, ETag, Mark, OwnerId, PartitionId, Scope, Tenancy};
 use crate::seams::{CheckpointStore, HostRecord, Listing, PartitionRecord, Presence, StoreError, Written};
+use crate::state::StateImage;
 
 /// The checkpoint store of one scope, in a directory.
 #[derive(Clone, Debug)]
@@ -128,12 +130,12 @@ impl Inner {
         Ok(Some((found, etag)))
     }
 
-    /// Replaces a record if it still has the expected ETag. `make` is given the record found.
+    /// Replaces a record if it still has the expected ETag. `make` is given the record found, and runs while nobody else writes.
     fn replace<R: Record, T>(
         &self,
         partition: &PartitionId,
         expected: Option<&ETag>,
-        make: impl FnOnce(Option<R>) -> (R, T),
+        make: impl FnOnce(Option<R>) -> Result<(R, T), StoreError>,
     ) -> Result<Written<(ETag, T)>, StoreError> {
         self.writable()?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,7 +149,7 @@ impl Inner {
         if found.as_ref().map(|(_, etag)| etag) != expected {
             return Ok(Written::Conflict);
         }
-        let (new, result) = make(found.map(|(record, _)| record));
+        let (new, result) = make(found.map(|(record, _)| record))?;
         let etag = write(&self.path::<R>(partition), &new)?;
         Ok(Written::Done((etag, result)))
     }
@@ -166,7 +168,7 @@ impl Inner {
             let subject = Subject::new(&self.scope, &tenancy.partition);
             let owner = owner.map(ToString::to_string);
             let mark = Some(tenancy.mark.to_string());
-            (OwnershipRecord { subject, owner, generation: tenancy.generation, mark, revision }, ())
+            Ok((OwnershipRecord { subject, owner, generation: tenancy.generation, mark, revision }, ()))
         })?;
         Ok(written.map(|(etag, ())| etag))
     }
@@ -234,7 +236,7 @@ impl Inner {
             });
             records.push(PartitionRecord {
                 ownership: intact(self.read::<OwnershipRecord>(&id))?.map(|(found, etag)| found.ownership(etag)),
-                checkpoint: intact(checkpoint)?,
+                checkpoint: intact(checkpoint)?.map(|found| Checkpoint { state: StateImage::default(), ..found }),
                 partition: id,
             });
         }
@@ -264,7 +266,7 @@ impl CheckpointStore for DirectoryStore {
                 let (generation, revision) = (generation.max(committed) + 1, revision + 1);
                 let subject = Subject::new(&inner.scope, &partition);
                 let (owner, mark) = (Some(owner.to_string()), Some(mark.to_string()));
-                (OwnershipRecord { subject, owner, generation, mark, revision }, generation)
+                Ok((OwnershipRecord { subject, owner, generation, mark, revision }, generation))
             })?;
             Ok(written.map(|(ownership, generation)| Tenancy { partition, owner, mark, generation, ownership }))
         })
@@ -298,8 +300,20 @@ impl CheckpointStore for DirectoryStore {
     async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {
         let partition = partition.clone();
         self.blocking(move |inner| {
-            let Some((found, etag)) = inner.read::<CheckpointRecord>(&partition)? else { return Ok(None) };
-            Ok(Some((found.checkpoint(&inner.path::<CheckpointRecord>(&partition))?, etag)))
+            let path = inner.path::<CheckpointRecord>(&partition);
+            let mut before = None;
+            loop {
+                let Some((found, etag)) = inner.read::<CheckpointRecord>(&partition)? else { return Ok(None) };
+                let mut checkpoint = found.checkpoint(&path)?;
+                let Some(gone) = read_segments(&path, &mut checkpoint.state)? else {
+                    return Ok(Some((checkpoint, etag)));
+                };
+                // The host that writes here may have replaced the checkpoint meanwhile: then that one is there to be read.
+                if before.replace(etag.clone()) == Some(etag) {
+                    let what = format!("a part of its state is gone, the file {}", gone.display());
+                    return Err(Unreadable::damaged::<CheckpointRecord>(&path, &what).into());
+                }
+            }
         })
         .await
     }
@@ -312,9 +326,12 @@ impl CheckpointStore for DirectoryStore {
     ) -> Result<Written<ETag>, StoreError> {
         let (partition, checkpoint, expected) = (partition.clone(), checkpoint.clone(), expected.cloned());
         self.blocking(move |inner| {
+            let path = inner.path::<CheckpointRecord>(&partition);
             let written = inner.replace::<CheckpointRecord, _>(&partition, expected.as_ref(), |found| {
+                sweep(&path, found.as_ref());
+                write_segments(&path, &checkpoint.state)?;
                 let revision = found.map_or(0, |c| c.revision) + 1;
-                (CheckpointRecord::new(Subject::new(&inner.scope, &partition), &checkpoint, revision), ())
+                Ok((CheckpointRecord::new(Subject::new(&inner.scope, &partition), &checkpoint, revision), ()))
             })?;
             Ok(written.map(|(etag, ())| etag))
         })
@@ -398,11 +415,7 @@ fn write<R: Serialize>(path: &Path, new: &R) -> Result<ETag, StoreError> {
     let Some(directory) = path.parent() else { return Err(before(&"it has no directory")) };
     create_directories(directory).map_err(|e| before(&e))?;
     let temporary = path.with_extension("json.new");
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.write_all(&bytes)?;
-        file.sync_all()
-    });
-    written.map_err(|e| before(&e))?;
+    create(&temporary, &bytes).map_err(|e| before(&e))?;
     fs::rename(&temporary, path).and_then(|()| sync_entry(path)).map_err(after)?;
     Ok(etag)
 }

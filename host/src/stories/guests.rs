@@ -6,8 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::guest::{Answer, Batch, CloseReason, Failure, Instance, Opening, Processor};
+use crate::model::Timestamp;
+use crate::state::PartitionState;
 
 type Act = dyn Fn(&Call<'_>) -> Result<Answer, Failure> + Send + Sync;
+type Wake = dyn Fn(&PartitionState, Timestamp) -> Result<Answer, Failure> + Send + Sync;
 
 /// What a guest is asked.
 pub(super) struct Call<'a> {
@@ -15,11 +18,15 @@ pub(super) struct Call<'a> {
     /// Which call of this processor it is, from 0.
     pub(super) nth: usize,
     pub(super) partition: &'a str,
+    /// What it keeps in the host, if it does.
+    pub(super) state: &'a PartitionState,
 }
 
 #[derive(Clone)]
 pub(super) struct TestGuest {
     act: Arc<Act>,
+    keeps_state: bool,
+    wake: Option<Arc<Wake>>,
     takes: Duration,
     log: Arc<Mutex<Log>>,
 }
@@ -30,11 +37,26 @@ pub(super) struct Log {
     /// Partition and sequence numbers of each call.
     pub(super) calls: Vec<(String, Vec<i64>)>,
     pub(super) closed: Vec<CloseReason>,
+    /// When it was woken.
+    pub(super) ticks: Vec<Timestamp>,
 }
 
 impl TestGuest {
     pub(super) fn new(act: impl Fn(&Call<'_>) -> Result<Answer, Failure> + Send + Sync + 'static) -> Self {
-        Self { act: Arc::new(act), takes: Duration::ZERO, log: Arc::default() }
+        Self { act: Arc::new(act), keeps_state: false, wake: None, takes: Duration::ZERO, log: Arc::default() }
+    }
+
+    /// The same, with state.
+    pub(super) fn keeping_state(self) -> Self {
+        Self { keeps_state: true, ..self }
+    }
+
+    /// The same, with state, and so when it is woken.
+    pub(super) fn waking(
+        self,
+        wake: impl Fn(&PartitionState, Timestamp) -> Result<Answer, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        Self { keeps_state: true, wake: Some(Arc::new(wake)), ..self }
     }
 
     /// The same, with calls that take this long.
@@ -60,15 +82,20 @@ impl TestGuest {
 #[async_trait]
 impl Processor for TestGuest {
     async fn open(&self, opening: Opening) -> Result<Box<dyn Instance>, Failure> {
-        let partition = opening.partition.to_string();
+        let (partition, state) = (opening.partition.to_string(), opening.state.clone());
         self.log.lock().unwrap().openings.push(opening);
-        Ok(Box::new(TestInstance { guest: self.clone(), partition }))
+        Ok(Box::new(TestInstance { guest: self.clone(), partition, state }))
+    }
+
+    fn uses_state(&self) -> bool {
+        self.keeps_state
     }
 }
 
 struct TestInstance {
     guest: TestGuest,
     partition: String,
+    state: PartitionState,
 }
 
 #[async_trait]
@@ -82,7 +109,13 @@ impl Instance for TestInstance {
         if !self.guest.takes.is_zero() {
             tokio::time::sleep(self.guest.takes).await;
         }
-        (self.guest.act)(&Call { batch: &batch, nth, partition: &self.partition })
+        (self.guest.act)(&Call { batch: &batch, nth, partition: &self.partition, state: &self.state })
+    }
+
+    async fn tick(&mut self, now: Timestamp) -> Result<Answer, Failure> {
+        self.guest.log.lock().unwrap().ticks.push(now);
+        let wake = self.guest.wake.as_ref().expect("it never asked");
+        wake(&self.state, now)
     }
 
     async fn close(self: Box<Self>, reason: CloseReason) {

@@ -14,7 +14,9 @@ mod names;
 mod poison;
 mod random;
 mod sinks;
+mod state;
 mod stores;
+mod ticks;
 
 use std::collections::BTreeMap;
 use std::future::pending;

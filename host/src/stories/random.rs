@@ -6,8 +6,12 @@
 //!   with;
 //! - no checkpoint is ever written over an event that no guest has finished, or whose output or dead letter was not
 //!   accepted;
+//! - in half of them the guest keeps state: at every checkpoint it holds the effect of each event up to there exactly once, and of none
+//!   behind it, whatever failed, broke, was held or came again;
 //! - checkpoints only move forwards; only a new owner may write the same position again, in its own name;
 //! - in the end every event is processed, and its output is there; where a guest breaks at an event whatever is done, its dead letter is.
+
+mod audit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -16,15 +20,19 @@ use async_trait::async_trait;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use self::audit::Audited;
 use super::*;
 use crate::guest::{CloseReason, Instance, Opening, Processor, Redelivery, Rejection};
 use crate::model::{Checkpoint, ETag, Output, OwnerId, PartitionId, Tenancy};
 use crate::options::{BreakerPolicy, Delivery, Fleet};
 use crate::retry::{Backoff, RetryPolicy};
 use crate::seams::{Listing, Presence, SinkError, StoreError, Written};
+use crate::state::PartitionState;
 use crate::testing::{Faults, FaultySink, FaultySource, FaultyStore};
 
 const PARTITIONS: usize = 2;
+/// More than any story needs.
+const STATE: usize = 16 << 20;
 /// In fleets.
 const EXPIRY: Duration = Duration::from_millis(600);
 
@@ -38,6 +46,8 @@ struct Known {
     rng: SmallRng,
     /// In a calm world guests acknowledge everything.
     calm: bool,
+    /// Whether guests keep state.
+    stateful: bool,
     /// Per partition, the highest prefix that a guest has finished.
     finished: BTreeMap<String, i64>,
     /// In a poisoned world the guest breaks at every so manieth event, always, and events get a few attempts only.
@@ -58,6 +68,7 @@ impl Oracle {
         let mut rng = SmallRng::seed_from_u64(seed);
         let known = Known {
             poison: rng.random_bool(0.5).then(|| rng.random_range(3..20)),
+            stateful: rng.random_bool(0.5),
             rng,
             calm: false,
             alone: BTreeSet::new(),
@@ -103,15 +114,21 @@ impl Processor for Oracle {
             if !known.calm && known.rng.random_bool(0.05) {
                 return Err(trap());
             }
-            Ok(Box::new(Moody { oracle: self.clone(), partition, base: after, handed: Vec::new(), dead: false })
+            let (oracle, state) = (self.clone(), opening.state);
+            Ok(Box::new(Moody { oracle, partition, state, base: after, handed: Vec::new(), dead: false })
                 as Box<dyn Instance>)
         })
+    }
+
+    fn uses_state(&self) -> bool {
+        self.know(|known| known.stateful)
     }
 }
 
 struct Moody {
     oracle: Oracle,
     partition: String,
+    state: PartitionState,
     base: i64,
     /// Whether each event after `base` is finished.
     handed: Vec<bool>,
@@ -119,6 +136,25 @@ struct Moody {
 }
 
 impl Moody {
+    /// Counts these events in the state.
+    fn count(&self, numbers: &[i64], rng: &mut SmallRng) {
+        for n in numbers {
+            let key = n.to_string();
+            let mut value = vec![0; rng.random_range(1..3000)];
+            value[0] = self.state.get(&key).map_or(0, |value| value[0]) + 1;
+            self.state.set(&key, value.into()).unwrap();
+        }
+    }
+
+    /// What a call does to the state that comes to nothing.
+    fn spoil(&self, numbers: &[i64], known: &mut Known) {
+        if known.stateful {
+            self.state.set("spoilt", "x".into()).unwrap();
+            self.state.delete(&(numbers[0] - 1).to_string());
+            self.count(numbers, &mut known.rng);
+        }
+    }
+
     fn act(&mut self, batch: &Batch, known: &mut Known) -> Result<Answer, Failure> {
         let numbers: Vec<i64> = batch.events().iter().map(|e| e.sequence_number).collect();
         let mut expected = self.base + 1 + self.handed.len() as i64;
@@ -137,12 +173,16 @@ impl Moody {
         }
         let len = numbers.len();
         if known.poison.is_some_and(|every| numbers.iter().any(|n| n % every == 1)) {
+            self.spoil(&numbers, known);
             self.dead = true;
             return Err(trap());
         }
-        let rng = &mut known.rng;
         if !known.calm {
-            match rng.random_range(0..100) {
+            let mood = known.rng.random_range(0..100);
+            if mood < 12 {
+                self.spoil(&numbers, known);
+            }
+            match mood {
                 0..5 => return Err(Failure::Retry { after: None, reason: "moody".into() }),
                 5..10 => {
                     self.dead = true;
@@ -155,9 +195,13 @@ impl Moody {
                 _ => {}
             }
         }
+        let rng = &mut known.rng;
         let redeliver = (!known.calm && rng.random_bool(0.15)).then(|| rng.random_range(0..len));
         let standing = redeliver.unwrap_or(len);
         let rejected: Vec<usize> = (0..standing).filter(|_| rng.random_bool(0.05)).collect();
+        if known.stateful {
+            self.count(&numbers[..standing], rng);
+        }
         let newest = expected + standing as i64 - 1;
         let progress = match rng.random_range(0..10) {
             0..2 if !known.calm => Progress::Hold,
@@ -232,79 +276,6 @@ impl Sink for Oracle {
 
     fn max_output_bytes(&self) -> usize {
         usize::MAX
-    }
-}
-
-/// A store that checks every checkpoint as it is written.
-struct Audited {
-    inner: MemoryStore,
-    oracle: Oracle,
-}
-
-#[async_trait]
-impl CheckpointStore for Audited {
-    async fn list(&self) -> Result<Listing, StoreError> {
-        self.inner.list().await
-    }
-
-    async fn claim(
-        &self,
-        partition: &PartitionId,
-        owner: &OwnerId,
-        mark: crate::model::Mark,
-        expected: Option<&ETag>,
-    ) -> Result<Written<Tenancy>, StoreError> {
-        self.inner.claim(partition, owner, mark, expected).await
-    }
-
-    async fn renew(&self, tenancy: &Tenancy) -> Result<Written<Tenancy>, StoreError> {
-        self.inner.renew(tenancy).await
-    }
-
-    async fn release(&self, tenancy: &Tenancy) -> Result<Written<()>, StoreError> {
-        self.inner.release(tenancy).await
-    }
-
-    async fn announce(&self, presence: &Presence, expected: Option<&ETag>) -> Result<Written<ETag>, StoreError> {
-        self.inner.announce(presence, expected).await
-    }
-
-    async fn withdraw(&self, owner: &OwnerId, expected: &ETag) -> Result<Written<()>, StoreError> {
-        self.inner.withdraw(owner, expected).await
-    }
-
-    async fn load(&self, partition: &PartitionId) -> Result<Option<(Checkpoint, ETag)>, StoreError> {
-        self.inner.load(partition).await
-    }
-
-    async fn commit(
-        &self,
-        partition: &PartitionId,
-        checkpoint: &Checkpoint,
-        expected: Option<&ETag>,
-    ) -> Result<Written<ETag>, StoreError> {
-        let written = self.inner.commit(partition, checkpoint, expected).await?;
-        if matches!(written, Written::Done(_)) {
-            let (partition, at) = (partition.to_string(), checkpoint.position.sequence_number);
-            self.oracle.know(|known| {
-                let finished = known.finished.get(&partition).copied().unwrap_or(-1);
-                if at > finished {
-                    known.violations.push(format!("{partition}: committed {at}, but only {finished} was finished"));
-                }
-                let new = (at, checkpoint.generation);
-                let (before, generation) = known.committed.insert(partition.clone(), new).unwrap_or((-1, 0));
-                if at < before || new.1 < generation || at == before && new.1 == generation {
-                    let old = (before, generation);
-                    known.violations.push(format!("{partition}: the checkpoint went from {old:?} to {new:?}"));
-                }
-                for n in before + 1..=at {
-                    if !known.accepted.contains(&(partition.clone(), n)) {
-                        known.violations.push(format!("{partition}: committed {at} without the output of {n}"));
-                    }
-                }
-            });
-        }
-        Ok(written)
     }
 }
 

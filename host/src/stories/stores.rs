@@ -1,10 +1,9 @@
 //! What befalls checkpoints: open outcomes, lost races, stores that are away.
 
-use bytes::Bytes;
-
 use super::*;
 use crate::local::DirectoryStore;
 use crate::model::{Checkpoint, OwnerId, Position};
+use crate::state::StateImage;
 use crate::testing::{Faults, FaultyStore};
 
 fn behind_faults(world: &World, guest: &TestGuest, seed: u64, faults: Faults) -> HostBuilder {
@@ -53,7 +52,7 @@ async fn a_lost_race_ends_the_tenancy_with_everything_in_it() {
     until("the first checkpoint", || world.store.checkpoint("0") == Some(19)).await;
     // A newer owner was here, and further.
     let position = Position { sequence_number: 24, offset: "1536".into() };
-    world.store.overwrite("0", Checkpoint { position, generation: 2, mark: None, state: Bytes::new() });
+    world.store.overwrite("0", Checkpoint { position, generation: 2, mark: None, state: StateImage::default() });
     world.push("0", 20);
     until("it goes on after the other", || world.store.checkpoint("0") == Some(39)).await;
     assert!(host.stop().await.is_success());
@@ -75,20 +74,6 @@ async fn a_store_that_stays_away_stops_the_partition_loudly() {
         text.contains("checkpoint at sequence number 19") && text.contains("after 10 attempt(s): the disk is full"),
         "{text}"
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn state_that_cant_be_handed_over_is_not_lost() {
-    let world = World::new(1);
-    world.push("0", 20);
-    let position = Position { sequence_number: 4, offset: "256".into() };
-    world
-        .store
-        .overwrite("0", Checkpoint { position, generation: 0, mark: None, state: Bytes::from_static(b"counts") });
-    let guest = TestGuest::new(|call| done(call.batch));
-    let outcome = world.catch_up(&guest).await;
-    assert!(outcome.to_string().contains("6 bytes of processor state"), "{outcome}");
-    assert!(guest.seen().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

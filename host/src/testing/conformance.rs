@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::image;
 use crate::dead_letter::{
     ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_NAMESPACE_PROPERTY, ORIGIN_PARTITION_PROPERTY, ORIGIN_PROCESSOR_PROPERTY,
     ORIGIN_SEQUENCE_NUMBER_PROPERTY,
@@ -18,6 +19,7 @@ use crate::model::{
 use crate::seams::{
     CheckpointStore, HostRecord, Listing, Ownership, Part, PartitionRecord, Presence, Sink, StoreError, Written,
 };
+use crate::state::{Segment, StateImage};
 
 /// Tries a read or a write again while it certainly did not happen. `None`: it may have happened.
 macro_rules! settled {
@@ -57,6 +59,7 @@ pub async fn checkpoint_store(store: &dyn CheckpointStore) {
     generations_count_on_from_the_checkpoint(store).await;
     marks_tell_one_tenancy_from_another(store).await;
     state_of_any_size_comes_back(store).await;
+    segments_are_written_once_and_stay_while_they_are_named(store).await;
     hosts_announce_themselves(store).await;
 }
 
@@ -190,10 +193,42 @@ async fn state_of_any_size_comes_back(store: &dyn CheckpointStore) {
         let written = written.unwrap_or_else(|| panic!("{size} bytes of state: the holder of the ETag replaces"));
         let found = load(store, &partition).await;
         let (found, read) = found.unwrap_or_else(|| panic!("{size} bytes of state: it was written"));
-        assert!(found == wanted, "{size} bytes of state come back as they were");
+        assert!(found == wanted && whole(&found.state), "{size} bytes of state come back as they were");
         assert_eq!(read, written, "{size} bytes of state: a load returns the commit's ETag");
         etag = Some(written);
     }
+}
+
+/// A segment is handed over with the first checkpoint that names it, and comes back with every one that does.
+async fn segments_are_written_once_and_stay_while_they_are_named(store: &dyn CheckpointStore) {
+    let partition = PartitionId::from("6");
+    let segment = |name: u8| Segment::new(Bytes::from(vec![name; 1000 + usize::from(name)]));
+    let mut etag = None;
+    let mut known: Vec<Segment> = Vec::new();
+    for (n, names) in ["a", "ab", "abc", "abc", "d", "", "ef", "fe", "g"].into_iter().enumerate() {
+        let segments = names.bytes().map(|name| {
+            let segment = segment(name);
+            // As the state does: by its name alone, where a checkpoint names it that was written.
+            if known.contains(&segment) { Segment { bytes: None, ..segment } } else { segment }
+        });
+        let state = StateImage { segments: segments.collect(), tail: Bytes::from(format!("tail {n}")) };
+        let wanted = Checkpoint { state, ..checkpoint(n as i64, 1, b"") };
+        let written = commit(store, &partition, &wanted, etag.as_ref()).await;
+        etag = Some(written.unwrap_or_else(|| panic!("segments {names}: the holder of the ETag replaces")));
+        let found = load(store, &partition).await.map(|(found, _)| found);
+        assert!(found.is_some_and(|f| f == wanted && whole(&f.state)), "segments {names} are there, in their order");
+        known = wanted.state.segments;
+    }
+    let listed = record(store, &partition).await.and_then(|record| record.checkpoint);
+    assert!(listed.is_some_and(|checkpoint| checkpoint.state.is_empty()), "a list carries no state");
+}
+
+/// Whether every segment is at hand, and is what its name says.
+fn whole(state: &StateImage) -> bool {
+    state
+        .segments
+        .iter()
+        .all(|segment| segment.bytes.as_ref().is_some_and(|bytes| Segment::new(bytes.clone()) == *segment))
 }
 
 /// Each host has one announcement, the last.
@@ -241,7 +276,7 @@ async fn hosts_announce_themselves(store: &dyn CheckpointStore) {
 fn checkpoint(sequence_number: i64, generation: u64, state: &[u8]) -> Checkpoint {
     let position = Position { sequence_number, offset: ByteString::from(format!("{sequence_number}\"ö")) };
     let mark = Some(Mark::new(Incarnation::new(u64::MAX), generation));
-    Checkpoint { position, generation, mark, state: Bytes::copy_from_slice(state) }
+    Checkpoint { position, generation, mark, state: image(Bytes::copy_from_slice(state)) }
 }
 
 async fn list(store: &dyn CheckpointStore) -> Listing {

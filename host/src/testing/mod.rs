@@ -22,6 +22,16 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::model::{Event, SequenceNumber};
+use crate::state::{Segment, StateImage, TAIL_BYTES};
+
+/// A state's image of so many bytes, for a store to keep: a tail, and where that isn't enough also a segment. No host could read it.
+pub fn image(bytes: impl Into<Bytes>) -> StateImage {
+    let bytes = bytes.into();
+    match bytes.len() > TAIL_BYTES {
+        true => StateImage { segments: vec![Segment::new(bytes)], tail: Bytes::from_static(b"tail") },
+        false => StateImage { segments: Vec::new(), tail: bytes },
+    }
+}
 
 /// An event with a body and otherwise only what the service would add.
 pub fn event(sequence_number: SequenceNumber, body: impl Into<Bytes>) -> Event {

@@ -1,13 +1,15 @@
 //! A checkpoint store in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::model::{Checkpoint, ETag, Mark, OwnerId, PartitionId, SequenceNumber, Tenancy};
 use crate::seams::{CheckpointStore, HostRecord, Listing, Ownership, PartitionRecord, Presence, StoreError, Written};
+use crate::state::{Digest, StateImage};
 
 /// A checkpoint store in memory. Clones are the same store. Its clock is tokio's: in a test with paused time, records age as the
 /// test lets time pass.
@@ -22,6 +24,8 @@ struct Inner {
     calls: u64,
     ownerships: BTreeMap<PartitionId, Owned>,
     checkpoints: BTreeMap<PartitionId, (Checkpoint, ETag)>,
+    /// What the checkpoints' states name.
+    segments: BTreeMap<PartitionId, HashMap<Digest, Bytes>>,
     hosts: BTreeMap<String, (Presence, ETag, Instant)>,
     history: Vec<(PartitionId, SequenceNumber)>,
 }
@@ -39,6 +43,22 @@ impl Inner {
     fn etag(&mut self) -> ETag {
         self.writes += 1;
         ETag(self.writes.to_string())
+    }
+
+    /// Stores a checkpoint with the segments of its state, all of which must be there then, and no others.
+    fn keep(&mut self, partition: &PartitionId, checkpoint: &Checkpoint, etag: ETag) -> Result<(), StoreError> {
+        let mut known = self.segments.remove(partition).unwrap_or_default();
+        let mut named = HashMap::new();
+        let mut checkpoint = checkpoint.clone();
+        for segment in &mut checkpoint.state.segments {
+            let bytes = segment.bytes.take().or_else(|| known.remove(&segment.digest));
+            let bytes = bytes.ok_or_else(|| StoreError::Corrupt(format!("segment {} is not there", segment.digest)))?;
+            named.insert(segment.digest, bytes.clone());
+            segment.bytes = Some(bytes);
+        }
+        self.segments.insert(partition.clone(), named);
+        self.checkpoints.insert(partition.clone(), (checkpoint, etag));
+        Ok(())
     }
 
     /// Writes an ownership record again, if it still has the tenancy's ETag.
@@ -82,7 +102,8 @@ impl MemoryStore {
     pub fn overwrite(&self, partition: &str, checkpoint: Checkpoint) {
         let mut inner = self.lock();
         let etag = inner.etag();
-        inner.checkpoints.insert(PartitionId::from(partition), (checkpoint, etag));
+        // It can only lack a segment that this store doesn't have.
+        let _ = inner.keep(&PartitionId::from(partition), &checkpoint, etag);
     }
 
     /// Deletes a checkpoint, as a person would.
@@ -131,7 +152,8 @@ impl CheckpointStore for MemoryStore {
             });
         }
         for (p, (checkpoint, _)) in &inner.checkpoints {
-            records.entry(p).or_insert_with(|| blank(p)).checkpoint = Some(checkpoint.clone());
+            let listed = Checkpoint { state: StateImage::default(), ..checkpoint.clone() };
+            records.entry(p).or_insert_with(|| blank(p)).checkpoint = Some(listed);
         }
         let hosts = inner.hosts.values().map(|(presence, etag, at)| HostRecord {
             presence: presence.clone(),
@@ -207,7 +229,7 @@ impl CheckpointStore for MemoryStore {
             return Ok(Written::Conflict);
         }
         let etag = inner.etag();
-        inner.checkpoints.insert(partition.clone(), (checkpoint.clone(), etag.clone()));
+        inner.keep(partition, checkpoint, etag.clone())?;
         inner.history.push((partition.clone(), checkpoint.position.sequence_number));
         Ok(Written::Done(etag))
     }

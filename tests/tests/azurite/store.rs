@@ -13,7 +13,7 @@ use futures::TryStreamExt;
 use weir_host::azure::{BlobContainer, BlobStore, Credential, DEVELOPMENT_SAS, Patience};
 use weir_host::model::{Checkpoint, Incarnation, Mark, OwnerId, PartitionId, Position, Scope};
 use weir_host::seams::{CheckpointStore, Part, Presence, StoreError, Written};
-use weir_host::testing::{Faults, FaultyStore, conformance};
+use weir_host::testing::{Faults, FaultyStore, conformance, image};
 
 const MARK: Mark = Mark::new(Incarnation::new(1), 1);
 
@@ -82,7 +82,7 @@ fn zero() -> PartitionId {
 
 fn checkpoint(sequence_number: i64, state: &[u8]) -> Checkpoint {
     let position = Position { sequence_number, offset: (sequence_number * 64).to_string().into() };
-    Checkpoint { position, generation: 1, mark: Some(MARK), state: Bytes::copy_from_slice(state) }
+    Checkpoint { position, generation: 1, mark: Some(MARK), state: image(Bytes::copy_from_slice(state)) }
 }
 
 fn done<T: std::fmt::Debug>(written: Result<Written<T>, StoreError>) -> T {

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! All of it lower-case. Metadata of ours stands beside theirs (`weir…`), and a checkpoint's body is ours. Under `…/weir/` is what no
-//! SDK knows: who is there (`hosts/<owner>`), and state that is too large for a checkpoint's body (`state/<partition>/<digest>`).
+//! SDK knows: who is there (`hosts/<owner>`), and the segments of a state, of
+//! which only the tail is in a checkpoint's body (`state/<partition>/<digest>`).
 //!
 //! A body says itself which event it stands at (rule R14): an SDK that moves a checkpoint of ours only rewrites the metadata, and the
 //! state would silently be that of another event.
@@ -21,10 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Checkpoint, Incarnation, Mark, OwnerId, PartitionId, Position, Scope};
 use crate::seams::{Part, Presence};
-
-/// State up to this size stays in the checkpoint's body. KEDA reads these blobs at every poll, so they are kept small; beyond it, a commit
-/// costs one more write.
-pub(super) const INLINE: usize = 64 << 10;
+use crate::state::{Digest, Segment, StateImage};
 
 /// The layout of our bodies. Raised when an older Weir could misread a newer body.
 const VERSION: u32 = 1;
@@ -39,8 +37,10 @@ const SEQUENCE_NUMBER: &str = "sequencenumber";
 const GENERATION: &str = "weirgeneration";
 /// Of the tenancy that wrote it.
 const MARK: &str = "weirmark";
-/// The digest of the state's own blob.
+/// The beginnings of the digests of the state's segments.
 const STATE: &str = "weirstate";
+/// So much of a digest tells it from any other of its partition; metadata has a limit.
+const SHORT: usize = 16;
 /// Which start of a host; and, where it is there, that the announcement stands for all of its ownerships.
 const INCARNATION: &str = "weirincarnation";
 const EXCLUSIVE: &str = "weirexclusive";
@@ -60,9 +60,10 @@ pub(super) enum Place {
     Ownership(PartitionId),
     Checkpoint(PartitionId),
     Host,
-    State {
+    /// A segment of its state.
+    Segment {
         partition: PartitionId,
-        digest: String,
+        digest: Digest,
     },
     /// Under `weir/`, but not of this version.
     Later,
@@ -93,7 +94,7 @@ impl Layout {
         format!("{}weir/hosts/{}", self.prefix, escape_name(owner.as_str()))
     }
 
-    pub(super) fn state(&self, partition: &PartitionId, digest: &str) -> String {
+    pub(super) fn segment(&self, partition: &PartitionId, digest: &Digest) -> String {
         format!("{}weir/state/{}/{digest}", self.prefix, escape_name(partition.as_str()))
     }
 
@@ -105,9 +106,10 @@ impl Layout {
             ["ownership", id] => partition(id).map_or(Place::Foreign, Place::Ownership),
             ["checkpoint", id] => partition(id).map_or(Place::Foreign, Place::Checkpoint),
             ["weir", "hosts", _] => Place::Host,
-            ["weir", "state", id, digest] => {
-                partition(id).map_or(Place::Foreign, |partition| Place::State { partition, digest: digest.to_owned() })
-            }
+            ["weir", "state", id, digest] => match (partition(id), Digest::parse(digest)) {
+                (Some(partition), Some(digest)) => Place::Segment { partition, digest },
+                _ => Place::Later,
+            },
             ["weir", ..] => Place::Later,
             _ => Place::Foreign,
         }
@@ -145,8 +147,8 @@ pub(super) fn read_ownership(metadata: &Metadata) -> Owned {
     }
 }
 
-/// A checkpoint as metadata. `side`: the digest of the state's own blob.
-pub(super) fn checkpoint(checkpoint: &Checkpoint, side: Option<&str>) -> Metadata {
+/// A checkpoint as metadata.
+pub(super) fn checkpoint(checkpoint: &Checkpoint) -> Metadata {
     let Position { sequence_number, offset } = &checkpoint.position;
     let mut metadata = Metadata::from([
         (SEQUENCE_NUMBER.to_owned(), sequence_number.to_string()),
@@ -154,7 +156,10 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint, side: Option<&str>) -> Metadat
     ]);
     put_text(&mut metadata, &[(OFFSET, offset)]);
     metadata.extend(checkpoint.mark.map(|mark| (MARK.to_owned(), mark.to_string())));
-    metadata.extend(side.map(|digest| (STATE.to_owned(), digest.to_owned())));
+    let segments: Vec<String> = checkpoint.state.segments.iter().map(|segment| short(&segment.digest)).collect();
+    if !segments.is_empty() {
+        metadata.insert(STATE.to_owned(), segments.join(","));
+    }
     metadata
 }
 
@@ -165,7 +170,20 @@ pub(super) struct Marked {
     /// `None`: somebody else wrote it.
     pub(super) generation: Option<u64>,
     pub(super) mark: Option<Mark>,
-    pub(super) side: Option<String>,
+    segments: Vec<String>,
+}
+
+impl Marked {
+    /// Whether the checkpoint's state has this segment.
+    pub(super) fn names(&self, digest: &Digest) -> bool {
+        self.segments.contains(&short(digest))
+    }
+}
+
+fn short(digest: &Digest) -> String {
+    let mut text = digest.to_string();
+    text.truncate(SHORT);
+    text
 }
 
 /// The error says what is wrong.
@@ -178,7 +196,7 @@ pub(super) fn read_checkpoint(metadata: &Metadata) -> Result<Marked, String> {
         position: Position { sequence_number, offset: ByteString::from(offset) },
         generation: number(&metadata, GENERATION),
         mark: mark(&metadata),
-        side: metadata.get(STATE).cloned(),
+        segments: metadata.get(STATE).map(|all| all.split(',').map(str::to_owned).collect()).unwrap_or_default(),
     })
 }
 
@@ -219,7 +237,7 @@ pub(super) fn read_presence(metadata: &Metadata) -> Option<Presence> {
     })
 }
 
-/// The first line of a checkpoint's body; what follows is the state, unless that has a blob of its own.
+/// The first line of a checkpoint's body; what follows is the tail of the state.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Head {
@@ -232,54 +250,45 @@ struct Head {
     mark: Option<String>,
     state_bytes: usize,
     state_digest: String,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    state_elsewhere: bool,
+    /// Blobs of their own, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    state_segments: Vec<SegmentRecord>,
 }
 
-/// The digest that names and checks a state.
-pub(super) fn digest(state: &[u8]) -> String {
-    blake3::hash(state).to_hex().to_string()
+#[derive(Debug, Serialize, Deserialize)]
+struct SegmentRecord {
+    digest: String,
+    bytes: usize,
 }
 
 /// A checkpoint's body.
-pub(super) fn body(checkpoint: &Checkpoint, digest: &str, elsewhere: bool) -> Result<Bytes, serde_json::Error> {
+pub(super) fn body(checkpoint: &Checkpoint) -> Result<Bytes, serde_json::Error> {
+    let StateImage { segments, tail } = &checkpoint.state;
+    let record = |segment: &Segment| SegmentRecord { digest: segment.digest.to_string(), bytes: segment.len };
     let head = Head {
         weir: VERSION,
         sequence_number: checkpoint.position.sequence_number,
         offset: checkpoint.position.offset.to_string(),
         generation: checkpoint.generation,
         mark: checkpoint.mark.as_ref().map(ToString::to_string),
-        state_bytes: checkpoint.state.len(),
-        state_digest: digest.to_owned(),
-        state_elsewhere: elsewhere,
+        state_bytes: tail.len(),
+        state_digest: Digest::of(tail).to_string(),
+        state_segments: segments.iter().map(record).collect(),
     };
     let mut body = BytesMut::from(&*serde_json::to_vec(&head)?);
     body.extend_from_slice(b"\n");
-    if !elsewhere {
-        body.extend_from_slice(&checkpoint.state);
-    }
+    body.extend_from_slice(tail);
     Ok(body.freeze())
-}
-
-/// The state that a checkpoint stands for.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum State {
-    Here(Bytes),
-    /// In a blob of its own.
-    Elsewhere {
-        digest: String,
-        bytes: usize,
-    },
 }
 
 /// Whose a checkpoint is.
 pub(super) type Writer = (u64, Option<Mark>);
 
-/// Reads a checkpoint's body beside its metadata: the writer and the state. The error says what is wrong.
-pub(super) fn read_body(marked: &Marked, body: &Bytes) -> Result<(Writer, State), String> {
+/// Reads a checkpoint's body beside its metadata: the writer and the state, whose segments are not at hand. The error says what is wrong.
+pub(super) fn read_body(marked: &Marked, body: &Bytes) -> Result<(Writer, StateImage), String> {
     let Some(line) = body.split(|b| *b == b'\n').next().filter(|line| line.starts_with(b"{\"weir\":")) else {
         return match marked.generation {
-            None => Ok(((0, None), State::Here(Bytes::new()))),
+            None => Ok(((0, None), StateImage::default())),
             Some(_) => Err("its body was replaced: the metadata is Weir's, the body is not".into()),
         };
     };
@@ -297,9 +306,9 @@ pub(super) fn read_body(marked: &Marked, body: &Bytes) -> Result<(Writer, State)
     let head: Head = serde_json::from_slice(line).map_err(damaged)?;
     let Position { sequence_number, offset } = &marked.position;
     let moved = head.sequence_number != *sequence_number || head.offset != **offset;
-    if moved && head.state_bytes == 0 {
+    if moved && head.state_bytes == 0 && head.state_segments.is_empty() {
         // Another client moved it, and there was no state that could be at the wrong place.
-        return Ok(((marked.generation.unwrap_or(0), marked.mark), State::Here(Bytes::new())));
+        return Ok(((marked.generation.unwrap_or(0), marked.mark), StateImage::default()));
     }
     if moved {
         return Err(format!(
@@ -309,14 +318,16 @@ pub(super) fn read_body(marked: &Marked, body: &Bytes) -> Result<(Writer, State)
         ));
     }
     let writer = (head.generation, head.mark.as_deref().and_then(Mark::parse));
-    if head.state_elsewhere {
-        return Ok((writer, State::Elsewhere { digest: head.state_digest, bytes: head.state_bytes }));
+    let tail = body.get(line.len() + 1..).map(|tail| body.slice_ref(tail)).unwrap_or_default();
+    if tail.len() != head.state_bytes || Digest::of(&tail).to_string() != head.state_digest {
+        return Err("its state doesn't match its digest".into());
     }
-    let state = body.slice(line.len() + 1..);
-    match state.len() == head.state_bytes && digest(&state) == head.state_digest {
-        true => Ok((writer, State::Here(state))),
-        false => Err("its state doesn't match its digest".into()),
-    }
+    let segment = |record: &SegmentRecord| match Digest::parse(&record.digest) {
+        Some(digest) => Ok(Segment { digest, len: record.bytes, bytes: None }),
+        None => Err(format!("its body is damaged (no digest: `{}`)", record.digest)),
+    };
+    let segments = head.state_segments.iter().map(segment).collect::<Result<_, _>>()?;
+    Ok((writer, StateImage { segments, tail }))
 }
 
 /// Metadata keys come in any case.
@@ -404,7 +415,8 @@ mod tests {
 
     fn at(sequence_number: i64, state: &'static [u8]) -> Checkpoint {
         let position = Position { sequence_number, offset: ByteString::from("64") };
-        Checkpoint { position, generation: 3, mark: Some(MARK), state: Bytes::from_static(state) }
+        let state = StateImage { segments: Vec::new(), tail: Bytes::from_static(state) };
+        Checkpoint { position, generation: 3, mark: Some(MARK), state }
     }
 
     #[test]
@@ -416,8 +428,8 @@ mod tests {
             let id = PartitionId::from(id);
             assert_eq!(layout.place(&layout.ownership(&id)), Place::Ownership(id.clone()));
             assert_eq!(layout.place(&layout.checkpoint(&id)), Place::Checkpoint(id.clone()));
-            let digest = "abc".to_owned();
-            assert_eq!(layout.place(&layout.state(&id, &digest)), Place::State { partition: id, digest });
+            let digest = Digest::of(b"abc");
+            assert_eq!(layout.place(&layout.segment(&id, &digest)), Place::Segment { partition: id, digest });
         }
         assert_eq!(layout.place(&layout.host(&OwnerId::from("../A"))), Place::Host);
         for foreign in ["ownership/", "ownership/0/1", "ownership", "notes.txt", "checkpoint/%zz"] {
@@ -458,20 +470,21 @@ mod tests {
 
     #[test]
     fn checkpoints_are_metadata_that_every_sdk_reads() {
-        let written = checkpoint(&at(12, b""), None);
+        let written = checkpoint(&at(12, b""));
         let position = [("offset", "64"), ("sequencenumber", "12")];
         let unmarked = metadata([position[0], position[1], ("weirgeneration", "3")]);
         let marks = Metadata::from([("weirmark".to_owned(), WRITTEN.to_owned())]);
         assert_eq!(written, unmarked.clone().into_iter().chain(marks).collect());
         assert_eq!(read_checkpoint(&unmarked).map(|m| (m.generation, m.mark)), Ok((Some(3), None)), "an older Weir's");
         let position = at(12, b"").position;
-        let read = read_checkpoint(&checkpoint(&at(12, b""), Some("d"))).unwrap();
-        assert_eq!(
-            read,
-            Marked { position: position.clone(), generation: Some(3), mark: Some(MARK), side: Some("d".into()) }
-        );
+        let mut large = at(12, b"x");
+        large.state.segments = [b"one", b"two"].map(|bytes| Segment::new(Bytes::from_static(bytes))).into();
+        let read = read_checkpoint(&checkpoint(&large)).unwrap();
+        let segments = vec![short(&Digest::of(b"one")), short(&Digest::of(b"two"))];
+        assert_eq!(read, Marked { position: position.clone(), generation: Some(3), mark: Some(MARK), segments });
+        assert!(read.names(&Digest::of(b"two")) && !read.names(&Digest::of(b"three")));
         let foreign = read_checkpoint(&metadata([("Offset", "64"), ("SequenceNumber", "12")])).unwrap();
-        assert_eq!(foreign, Marked { position, generation: None, mark: None, side: None });
+        assert_eq!(foreign, Marked { position, generation: None, mark: None, segments: Vec::new() });
         for (bad, why) in [
             (metadata([("offset", "64")]), "no `sequencenumber`"),
             (metadata([("sequencenumber", "1")]), "no `offset`"),
@@ -500,10 +513,13 @@ mod tests {
     fn a_body_is_believed_only_where_it_fits_its_metadata() {
         let read = |metadata: &Metadata, body: &Bytes| read_body(&read_checkpoint(metadata).unwrap(), body);
         let mine = at(12, b"{\n\0}");
-        let (marks, bytes) = (checkpoint(&mine, None), body(&mine, &digest(&mine.state), false).unwrap());
-        assert_eq!(read(&marks, &bytes), Ok(((3, Some(MARK)), State::Here(mine.state.clone()))));
-        let elsewhere = body(&mine, "d", true).unwrap();
-        assert_eq!(read(&marks, &elsewhere), Ok(((3, Some(MARK)), State::Elsewhere { digest: "d".into(), bytes: 4 })));
+        let (marks, bytes) = (checkpoint(&mine), body(&mine).unwrap());
+        assert_eq!(read(&marks, &bytes), Ok(((3, Some(MARK)), mine.state.clone())));
+        let mut large = at(12, b"tail");
+        large.state.segments = vec![Segment::new(Bytes::from_static(b"base"))];
+        let (_, image) = read(&marks, &body(&large).unwrap()).unwrap();
+        assert_eq!(image, large.state);
+        assert!(image.segments.iter().all(|segment| segment.bytes.is_none()), "they have blobs of their own");
         let cut = bytes.slice(..bytes.len() - 1);
         assert!(read(&marks, &cut).unwrap_err().contains("digest"));
         assert!(read(&marks, &bytes.slice(..20)).unwrap_err().contains("damaged"));
@@ -515,15 +531,11 @@ mod tests {
         let moved = metadata([("offset", "99"), ("sequencenumber", "20")]);
         assert!(read(&moved, &bytes).unwrap_err().contains("moved it to 20"));
         let same = metadata([("offset", "64"), ("sequencenumber", "12")]);
-        assert_eq!(
-            read(&same, &bytes),
-            Ok(((3, Some(MARK)), State::Here(mine.state.clone()))),
-            "the same place: the state fits"
-        );
-        let stateless = body(&at(12, b""), &digest(b""), false).unwrap();
-        assert_eq!(read(&moved, &stateless), Ok(((0, None), State::Here(Bytes::new()))));
-        assert_eq!(read(&moved, &Bytes::new()), Ok(((0, None), State::Here(Bytes::new()))), "never was ours");
-        assert_eq!(read(&moved, &Bytes::from_static(b"{\"Offset\":1}")), Ok(((0, None), State::Here(Bytes::new()))));
+        assert_eq!(read(&same, &bytes), Ok(((3, Some(MARK)), mine.state.clone())), "the same place: the state fits");
+        let stateless = body(&at(12, b"")).unwrap();
+        assert_eq!(read(&moved, &stateless), Ok(((0, None), StateImage::default())));
+        assert_eq!(read(&moved, &Bytes::new()), Ok(((0, None), StateImage::default())), "never was ours");
+        assert_eq!(read(&moved, &Bytes::from_static(b"{\"Offset\":1}")), Ok(((0, None), StateImage::default())));
     }
 
     #[test]

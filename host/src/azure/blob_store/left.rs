@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 
 use super::container::{BlobContainer, Listed};
-use super::layout::{self, INLINE, Layout, State};
+use super::layout::{self, Layout};
 use crate::model::{PartitionId, Position, Scope};
 use crate::seams::StoreError;
+use crate::state::TAIL_BYTES;
 
 /// What a container holds of a scope.
 #[derive(Debug, Default)]
@@ -61,9 +62,9 @@ impl BlobContainer {
             return Ok(Ok(marked.position));
         }
         // Weir's own, from elsewhere: a processor's state does not come along.
-        let Some(found) = self.get(&blob.name, INLINE).await? else { return Ok(Err("it is gone".into())) };
+        let Some(found) = self.get(&blob.name, TAIL_BYTES).await? else { return Ok(Err("it is gone".into())) };
         Ok(match layout::read_body(&marked, &found.body) {
-            Ok((_, State::Here(state))) if state.is_empty() => Ok(marked.position),
+            Ok((_, state)) if state.is_empty() => Ok(marked.position),
             Ok(_) => Err("it carries state of a processor, which can't be imported".into()),
             Err(why) => Err(why),
         })

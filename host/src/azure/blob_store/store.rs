@@ -6,15 +6,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::container::{BlobContainer, Condition, Listed};
-use super::layout::{self, INLINE, Layout, Marked, Owned, Place, State};
+use super::layout::{self, Layout, Marked, Owned, Place};
 use crate::model::{Checkpoint, ETag, Generation, Mark, OwnerId, PartitionId, Scope, Tenancy};
 use crate::seams::{CheckpointStore, HostRecord, Listing, Ownership, PartitionRecord, Presence, StoreError, Written};
+use crate::state::{Digest, Segment, StateImage, TAIL_BYTES};
 
-/// State that no checkpoint names is removed after this time. A commit writes the state first and the checkpoint that names it second:
+/// A segment that no checkpoint names is removed after this time. A commit writes it first and the checkpoint that names it second:
 /// removing it between the two would lose it, so this is far longer than any write may take.
 const UNNAMED_STATE_STAYS: Duration = Duration::from_secs(3600);
+
+/// Segments that are read at a time.
+const TOGETHER: usize = 8;
 
 /// Names of foreign blobs that are remembered, so that each is warned of once.
 const WARNINGS: usize = 1000;
@@ -44,9 +49,9 @@ struct Seen {
     ownership: Option<ETag>,
     /// Of ownership and checkpoint, the higher.
     generation: Generation,
-    /// The digest of the blob that the checkpoint's state is in.
-    side: Option<String>,
-    /// Old blobs with state that nobody names.
+    /// What the checkpoint names that was read or written here last.
+    segments: Vec<Digest>,
+    /// Old segments that nobody names.
     unnamed: Vec<(String, ETag)>,
 }
 
@@ -91,7 +96,7 @@ impl Inner {
                             position: marked.position.clone(),
                             generation: marked.generation.unwrap_or(0),
                             mark: marked.mark,
-                            state: Bytes::new(),
+                            state: StateImage::default(),
                         };
                         marks.insert(id.clone(), marked);
                         records.entry(id.clone()).or_insert_with(|| blank(id)).checkpoint = Some(checkpoint);
@@ -103,7 +108,7 @@ impl Inner {
                     Some(presence) => hosts.push(HostRecord { presence, etag, age }),
                     None => self.warn(&name, "not a host's announcement: ignored"),
                 },
-                Place::State { partition, digest } => states.push((partition, digest, name, etag, age)),
+                Place::Segment { partition, digest } => states.push((partition, digest, name, etag, age)),
                 Place::Later => {}
                 Place::Foreign => self.warn(&name, "not a blob of any Event Hubs client: left alone"),
             }
@@ -116,7 +121,7 @@ impl Inner {
                 let seen = Seen {
                     ownership: record.ownership.as_ref().map(|o| o.etag.clone()),
                     generation: owned.max(committed),
-                    side: marks.get(id).and_then(|m| m.side.clone()),
+                    segments: Vec::new(),
                     unnamed: Vec::new(),
                 };
                 (id.clone(), seen)
@@ -124,14 +129,16 @@ impl Inner {
             .collect();
         for (partition, digest, name, etag, age) in states {
             // Another client may have taken our marks off the checkpoint: then nobody knows what its body names.
-            let ours =
-                marks.get(&partition).is_some_and(|m| m.generation.is_some() && m.side.as_ref() != Some(&digest));
+            let ours = marks.get(&partition).is_some_and(|m| m.generation.is_some() && !m.names(&digest));
             if let Some(seen) = seen.get_mut(&partition).filter(|_| ours && age > Some(UNNAMED_STATE_STAYS)) {
                 seen.unnamed.push((name, etag));
             }
         }
         let mut memory = self.memory();
         memory.listed = true;
+        for (partition, seen) in &mut seen {
+            seen.segments = memory.partitions.remove(partition).map(|before| before.segments).unwrap_or_default();
+        }
         memory.partitions = seen;
         Listing { partitions: records.into_values().collect(), hosts }
     }
@@ -179,14 +186,27 @@ impl Inner {
         Ok(written)
     }
 
-    /// Reads the state that a checkpoint keeps elsewhere; `None`: it is gone.
-    async fn state(&self, partition: &PartitionId, digest: &str, bytes: usize) -> Result<Option<Bytes>, StoreError> {
-        let name = self.layout.state(partition, digest);
-        let Some(blob) = self.container.get(&name, bytes).await? else { return Ok(None) };
-        match layout::digest(&blob.body) == digest {
-            true => Ok(Some(blob.body)),
+    /// Reads a segment; `None`: it is gone.
+    async fn segment(&self, partition: &PartitionId, segment: &Segment) -> Result<Option<Segment>, StoreError> {
+        let name = self.layout.segment(partition, &segment.digest);
+        let Some(blob) = self.container.get(&name, segment.len).await? else { return Ok(None) };
+        match Digest::of(&blob.body) == segment.digest {
+            true => Ok(Some(Segment { bytes: Some(blob.body), ..*segment })),
             false => Err(self.corrupt(&name, "its content doesn't match its name")),
         }
+    }
+
+    /// Reads the segments that a checkpoint names; the error in the answer names the one that is gone.
+    async fn segments(
+        &self,
+        partition: &PartitionId,
+        segments: &[Segment],
+    ) -> Result<Result<Vec<Segment>, Digest>, StoreError> {
+        // One borrow for all: a closure over each segment would have to hold for every lifetime.
+        let reads: Vec<_> = segments.iter().map(|segment| self.segment(partition, segment)).collect();
+        let read: Vec<_> = stream::iter(reads).buffered(TOGETHER).try_collect().await?;
+        let found = read.into_iter().zip(segments).map(|(read, named)| read.ok_or(named.digest));
+        Ok(found.collect())
     }
 
     fn corrupt(&self, name: &str, what: &str) -> StoreError {
@@ -259,22 +279,23 @@ impl CheckpointStore for BlobStore {
         let name = self.0.layout.checkpoint(partition);
         let mut before = None;
         loop {
-            let Some(blob) = self.0.container.get(&name, INLINE).await? else { return Ok(None) };
+            let Some(blob) = self.0.container.get(&name, TAIL_BYTES).await? else { return Ok(None) };
             let corrupt = |why: String| self.0.corrupt(&name, &why);
             let marked = layout::read_checkpoint(&blob.metadata).map_err(corrupt)?;
-            let ((generation, mark), state) = layout::read_body(&marked, &blob.body).map_err(corrupt)?;
-            let (state, side) = match state {
-                State::Here(state) => (Some(state), None),
-                State::Elsewhere { digest, bytes } => (self.0.state(partition, &digest, bytes).await?, Some(digest)),
-            };
-            let Some(state) = state else {
-                // Whoever committed meanwhile removed the old state: what it wrote is there to be read.
-                if before.replace(blob.etag.clone()) == Some(blob.etag) {
-                    return Err(corrupt("the blob that holds its state is gone".into()));
+            let ((generation, mark), mut state) = layout::read_body(&marked, &blob.body).map_err(corrupt)?;
+            match self.0.segments(partition, &state.segments).await? {
+                Ok(segments) => state.segments = segments,
+                Err(gone) => {
+                    // Whoever committed meanwhile removed what its checkpoint doesn't name any more: that one is there to be read.
+                    if before.replace(blob.etag.clone()) == Some(blob.etag) {
+                        let gone = self.0.layout.segment(partition, &gone);
+                        return Err(corrupt(format!("a part of its state is gone, the blob {gone}")));
+                    }
+                    continue;
                 }
-                continue;
-            };
-            self.0.memory().partitions.entry(partition.clone()).or_default().side = side;
+            }
+            let named = state.segments.iter().map(|segment| segment.digest).collect();
+            self.0.memory().partitions.entry(partition.clone()).or_default().segments = named;
             return Ok(Some((Checkpoint { position: marked.position, generation, mark, state }, blob.etag)));
         }
     }
@@ -286,30 +307,30 @@ impl CheckpointStore for BlobStore {
         expected: Option<&ETag>,
     ) -> Result<Written<ETag>, StoreError> {
         let inner = &self.0;
-        let digest = layout::digest(&checkpoint.state);
-        let elsewhere = checkpoint.state.len() > INLINE;
-        if elsewhere {
-            let (name, state) = (inner.layout.state(partition, &digest), checkpoint.state.clone());
+        for Segment { digest, bytes, .. } in &checkpoint.state.segments {
+            let Some(bytes) = bytes else { continue };
             // Written even if it is there: that makes it young, and safe from a sweep.
-            let written = inner.container.put(&name, Condition::Any, layout::Metadata::new(), state).await;
+            let name = inner.layout.segment(partition, digest);
+            let written = inner.container.put(&name, Condition::Any, layout::Metadata::new(), bytes.clone()).await;
             written
                 .map_err(|e| StoreError::Determinate(format!("the checkpoint's state could not be written: {e}")))?;
         }
-        let body = layout::body(checkpoint, &digest, elsewhere);
+        let body = layout::body(checkpoint);
         let body = body.map_err(|e| StoreError::Determinate(format!("the checkpoint can't be encoded: {e}")))?;
-        let side = elsewhere.then_some(digest);
-        let metadata = layout::checkpoint(checkpoint, side.as_deref());
         let name = inner.layout.checkpoint(partition);
-        let written = inner.container.put(&name, expected.into(), metadata, body).await?;
+        let written = inner.container.put(&name, expected.into(), layout::checkpoint(checkpoint), body).await?;
         if matches!(written, Written::Done(_)) {
+            let named: Vec<Digest> = checkpoint.state.segments.iter().map(|segment| segment.digest).collect();
+            let is_named = |name: &String| named.iter().any(|digest| inner.layout.segment(partition, digest) == *name);
             let unneeded = {
                 let mut memory = inner.memory();
                 let seen = memory.partitions.entry(partition.clone()).or_default();
-                let named = side.as_deref().map(|digest| inner.layout.state(partition, digest));
-                let before = std::mem::replace(&mut seen.side, side);
-                let before = before.map(|digest| (inner.layout.state(partition, &digest), None));
+                let before = std::mem::take(&mut seen.segments).into_iter().filter(|digest| !named.contains(digest));
+                let before = before.map(|digest| (inner.layout.segment(partition, &digest), None));
                 let unnamed = seen.unnamed.drain(..).map(|(name, etag)| (name, Some(etag)));
-                before.into_iter().chain(unnamed).filter(|(name, _)| Some(name) != named.as_ref()).collect::<Vec<_>>()
+                let unneeded = before.chain(unnamed.filter(|(name, _)| !is_named(name))).collect::<Vec<_>>();
+                seen.segments = named.clone();
+                unneeded
             };
             if !unneeded.is_empty() {
                 let inner = Arc::clone(inner);

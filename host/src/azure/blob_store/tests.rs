@@ -12,7 +12,7 @@ use self::service::{Fate, Service};
 use super::*;
 use crate::model::{Checkpoint, Incarnation, Mark, OwnerId, PartitionId, Position, Scope};
 use crate::seams::{CheckpointStore, Listing, StoreError, Written};
-use crate::testing::{Faults, FaultyStore, conformance};
+use crate::testing::{Faults, FaultyStore, conformance, image};
 
 const URL: &str = "https://account.blob.core.windows.net/weir?sv=2021-12-02&sig=secret";
 const PREFIX: &str = "fleet/flights/$default/";
@@ -34,7 +34,7 @@ fn ann() -> OwnerId {
 
 fn checkpoint(sequence_number: i64, state: &[u8]) -> Checkpoint {
     let position = Position { sequence_number, offset: ByteString::from("64") };
-    Checkpoint { position, generation: 1, mark: Some(MARK), state: Bytes::copy_from_slice(state) }
+    Checkpoint { position, generation: 1, mark: Some(MARK), state: image(Bytes::copy_from_slice(state)) }
 }
 
 fn name(rest: &str) -> String {
@@ -290,12 +290,12 @@ async fn state_that_nobody_names_is_swept_when_it_is_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn missing_state_is_refused_loudly() {
+async fn a_part_of_a_state_that_is_gone_is_refused_loudly() {
     let service = Service::new(0, 0.0);
     let store = store(&service);
     done(store.commit(&zero(), &checkpoint(1, &vec![1; 100_000]), None).await);
     let state = service.names().into_iter().find(|n| n.contains("/weir/state/")).unwrap();
     service.remove(&state);
     let error = store.load(&zero()).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("state is gone")), "{error}");
+    assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("part of its state is gone")), "{error}");
 }

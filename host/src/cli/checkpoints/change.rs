@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 
@@ -30,6 +29,7 @@ use crate::model::{
 use crate::seams::{
     CheckpointStore, EventSource as _, HostRecord, Listing, Ownership, Part, Presence, StoreError, Written,
 };
+use crate::state::StateImage;
 
 /// Claims and writes that somebody else may get ahead of, before it is given up.
 const ATTEMPTS: usize = 10;
@@ -175,7 +175,7 @@ impl Place {
         let Change { info, before, after, .. } = change;
         let partition = &info.id;
         let Tenancy { generation, mark, .. } = *tenancy;
-        let new = Checkpoint { position: after.clone(), generation, mark: Some(mark), state: Bytes::new() };
+        let new = Checkpoint { position: after.clone(), generation, mark: Some(mark), state: StateImage::default() };
         for _ in 0..ATTEMPTS {
             let found = self.store.load(partition).await.map_err(|error| error.to_string())?;
             if found.as_ref().is_some_and(|(found, _)| *found == new) {
@@ -466,8 +466,12 @@ mod tests {
                 last_enqueued_time: 0,
                 is_empty: false,
             };
-            let before =
-                before.map(|n| Checkpoint { position: position(n), generation: 1, mark: None, state: Bytes::new() });
+            let before = before.map(|n| Checkpoint {
+                position: position(n),
+                generation: 1,
+                mark: None,
+                state: StateImage::default(),
+            });
             Change { info, before, after: position(after), owner: None }.effect()
         };
         assert_eq!(effect(Some(150), 99), (51, 0));

@@ -81,5 +81,13 @@ pub(crate) static LIMITS: Section = Section {
             "10000",
             "Events that the module may hold (answer `hold`) at a time, per partition. Beyond it, the partition stops with an error.",
         ),
+        key(
+            "state",
+            Kind::Size("1 KiB", "1 GiB"),
+            Value("\"16 MiB\""),
+            "\"64 MiB\"",
+            "What the module may keep in its state, per partition: keys, values, and 64 bytes for each key. Beyond it, its `set` answers with an \
+             error. The host has all of it in memory.",
+        ),
     ],
 };

@@ -1,12 +1,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use bytes::Bytes;
 use bytestring::ByteString;
 use tempfile::TempDir;
 
 use super::*;
 use crate::model::{Incarnation, Position};
-use crate::testing::{Faults, FaultyStore, conformance};
+use crate::testing::{Faults, FaultyStore, conformance, image};
 
 const MARK: Mark = Mark::new(Incarnation::new(1), 1);
 
@@ -24,7 +23,7 @@ fn open(root: &TempDir, group: &str) -> Result<DirectoryStore, OpenError> {
 
 fn checkpoint(sequence_number: i64) -> Checkpoint {
     let position = Position { sequence_number, offset: ByteString::from("12") };
-    Checkpoint { position, generation: 1, mark: Some(MARK), state: Bytes::from_static(b"state") }
+    Checkpoint { position, generation: 1, mark: Some(MARK), state: image("state") }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use weir_host::guest::{Answer, Batch, Failure, Instance, OpenReason, Opening, TrapReport};
 use weir_host::model::{Event, Scope};
 use weir_host::wasm::{Engine, EngineOptions, Grants, Limits, Module, ModuleSource, ProcessorOptions};
+use weir_host::state::PartitionState;
 use weir_tests::guests::guest;
 
 pub(super) fn engine() -> Engine {
@@ -30,6 +31,7 @@ pub(super) fn opening(config: &Value, reason: OpenReason) -> Opening {
         reason,
         checkpoint: None,
         config: config.to_string().into(),
+        state: PartitionState::none(),
     }
 }
 
