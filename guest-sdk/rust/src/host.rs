@@ -5,6 +5,16 @@ pub(crate) use crate::bindings::weir::processor::{
     fields::select as select_fields,
     logging::log,
     metrics::{counter_add, gauge_set, histogram_record},
+    state,
+    timers::wake_at,
 };
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use crate::testing::stand_in::{counter_add, gauge_set, histogram_record, log, select_fields};
+pub(crate) use crate::testing::stand_in::{
+    counter_add, gauge_set, histogram_record, log, now, select_fields, state, wake_at,
+};
+
+/// The host's clock, as WASI has it, in milliseconds since 1970.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn now() -> i64 {
+    crate::timers::timestamp(std::time::SystemTime::now())
+}
