@@ -57,7 +57,7 @@ pub fn get_many<T: DeserializeOwned>(keys: &[String]) -> Result<Vec<Option<T>>, 
     keys.iter().zip(values).map(|(key, bytes)| bytes.map(|bytes| read(key, &bytes)).transpose()).collect()
 }
 
-/// Writes a value. Fails over the limit of the state's size (`limits.state` of the deployment).
+/// Writes a value. Fails over the deployment's limit of the state's size, which the message names.
 pub fn set<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<(), Error> {
     let bytes = serde_json::to_vec(value)
         .map_err(|source| Error::NotWritable { key: key.to_owned(), why: source.to_string() })?;

@@ -15,15 +15,10 @@ pub(super) struct Fixed<A> {
     size: i64,
     hop: i64,
     offset: i64,
-    /// What this batch has touched, by end and key.
-    touched: BTreeMap<i64, BTreeMap<String, Touched<A>>>,
+    /// What this batch has changed, by end and key.
+    touched: BTreeMap<i64, BTreeMap<String, Open<A>>>,
     /// The first end in the state; not known yet before it is asked for.
     stored_first: Option<Option<i64>>,
-}
-
-struct Touched<A> {
-    open: Open<A>,
-    changed: bool,
 }
 
 impl<A: Aggregate> Fixed<A> {
@@ -39,25 +34,24 @@ impl<A: Aggregate> Fixed<A> {
     /// Takes an event into one window.
     fn add_to(&mut self, start: i64, key: &str, input: &A::Input, emit: &mut Emit<'_, A>) -> Result<(), Failure> {
         let end = start + self.size;
-        if let Some(touched) = self.touched.get_mut(&end).and_then(|keys| keys.get_mut(key)) {
-            touched.changed = true;
-            touched.open.add(input);
-            return emit.taken(key, &mut touched.open);
+        if let Some(open) = self.touched.get_mut(&end).and_then(|keys| keys.get_mut(key)) {
+            open.add(input);
+            return emit.taken(key, open);
         }
         let mut open = state::get(&self.key(end, key))?.unwrap_or_else(|| Open::new(start, end));
         open.add(input);
         emit.taken(key, &mut open)?;
-        self.touched.entry(end).or_default().insert(key.to_owned(), Touched { open, changed: true });
+        self.touched.entry(end).or_default().insert(key.to_owned(), open);
         Ok(())
     }
 
-    /// Notes a window of the state, unless this batch has touched it before.
+    /// Takes a window out of the state to change it, unless this batch has changed it before.
     fn touch(&mut self, place: &Place<'_>, bytes: &[u8], wanted: impl Fn(&Open<A>) -> bool) -> Result<(), Error> {
         let keys = self.touched.entry(place.end).or_default();
         if !keys.contains_key(place.key) {
             let open: Open<A> = state::read(place.state_key, bytes)?;
             if wanted(&open) {
-                keys.insert(place.key.to_owned(), Touched { open, changed: false });
+                keys.insert(place.key.to_owned(), open);
             }
         }
         Ok(())
@@ -130,8 +124,8 @@ impl<A: Aggregate> Keeper<A> for Fixed<A> {
         let mut last = None;
         while let Some(due) = self.touched.first_entry().filter(|due| *due.key() <= limit) {
             let (end, keys) = due.remove_entry();
-            for (key, touched) in &keys {
-                emit.last(key, &touched.open)?;
+            for (key, open) in &keys {
+                emit.last(key, open)?;
                 last = Some(end);
             }
         }
@@ -144,9 +138,8 @@ impl<A: Aggregate> Keeper<A> for Fixed<A> {
             self.touch(&place(&prefix, &state_key)?, &bytes, |open| open.news() > 0)?;
         }
         for keys in self.touched.values_mut() {
-            for (key, touched) in keys.iter_mut().filter(|(_, touched)| touched.open.news() > 0) {
-                emit.early(key, &mut touched.open)?;
-                touched.changed = true;
+            for (key, open) in keys.iter_mut().filter(|(_, open)| open.news() > 0) {
+                emit.early(key, open)?;
             }
         }
         Ok(())
@@ -154,8 +147,8 @@ impl<A: Aggregate> Keeper<A> for Fixed<A> {
 
     fn flush(&mut self) -> Result<(), Failure> {
         for (end, keys) in std::mem::take(&mut self.touched) {
-            for (key, touched) in keys.iter().filter(|(_, touched)| touched.changed) {
-                state::set(&self.key(end, key), &touched.open)?;
+            for (key, open) in &keys {
+                state::set(&self.key(end, key), open)?;
             }
         }
         Ok(())

@@ -173,7 +173,6 @@ impl<A: Aggregate> Keeper<A> for Sessions<A> {
             let Some(touched) = self.touched.get_mut(&key) else { continue };
             touched.due = None;
             let over = touched.open.partition_point(|open| open.end <= limit);
-            touched.changed |= over > 0;
             ended.extend(touched.open.drain(..over).map(|open| (key.clone(), open)));
             Self::schedule(&mut self.due, &key, touched);
         }
