@@ -12,8 +12,8 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
 use weir_host::guest::{Batch, Instance, OpenReason, Opening};
 use weir_host::model::{Event, Property, Scope, Value};
-use weir_host::wasm::{Engine, EngineOptions, ModuleSource, ProcessorOptions};
 use weir_host::state::PartitionState;
+use weir_host::wasm::{Engine, EngineOptions, ModuleSource, ProcessorOptions};
 
 const ROUNDS: usize = 41;
 /// Events of one round.

@@ -28,6 +28,11 @@ impl Event {
         self.metadata.as_ref()?.content_type.as_deref()
     }
 
+    /// The id that the producer gave it, if it did and the guest selected it.
+    pub fn message_id(&self) -> Option<&str> {
+        self.metadata.as_ref()?.message_id.as_deref()
+    }
+
     /// The key that chose the partition, if the producer gave one.
     pub fn key(&self) -> Option<&str> {
         self.partition_key.as_deref()

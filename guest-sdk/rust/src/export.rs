@@ -19,8 +19,8 @@ macro_rules! export {
                 ) -> ::core::result::Result<$crate::Ack, $crate::Failure> {
                     $crate::rt::process(events)
                 }
-                fn tick(_: i64) -> ::core::result::Result<$crate::Ack, $crate::Failure> {
-                    ::core::result::Result::Ok($crate::Ack::hold())
+                fn tick(now: i64) -> ::core::result::Result<$crate::Ack, $crate::Failure> {
+                    $crate::rt::tick(now)
                 }
                 fn close(reason: $crate::CloseReason) {
                     $crate::rt::close(reason)
@@ -51,12 +51,16 @@ pub mod rt {
 
     trait Live {
         fn process(&mut self, events: Vec<Event>, out: &mut Outputs) -> Result<Ack, Failure>;
+        fn tick(&mut self, now: i64, out: &mut Outputs) -> Result<Ack, Failure>;
         fn close(self: Box<Self>, reason: CloseReason);
     }
 
     impl<P: Processor> Live for P {
         fn process(&mut self, events: Vec<Event>, out: &mut Outputs) -> Result<Ack, Failure> {
             Processor::process(self, events, out)
+        }
+        fn tick(&mut self, now: i64, out: &mut Outputs) -> Result<Ack, Failure> {
+            Processor::tick(self, now, out)
         }
         fn close(self: Box<Self>, reason: CloseReason) {
             Processor::close(*self, reason);
@@ -74,11 +78,22 @@ pub mod rt {
     }
 
     pub fn process(events: Vec<Event>) -> Result<Ack, Failure> {
+        call("process", |processor, out| processor.process(events, out))
+    }
+
+    pub fn tick(now: i64) -> Result<Ack, Failure> {
+        call("tick", |processor, out| processor.tick(now, out))
+    }
+
+    fn call(
+        name: &str,
+        call: impl FnOnce(&mut dyn Live, &mut Outputs) -> Result<Ack, Failure>,
+    ) -> Result<Ack, Failure> {
         LIVE.with_borrow_mut(|live| {
             let Some((processor, out)) = live else {
-                return Err(Failure::fatal("the host called `process` before `open`"));
+                return Err(Failure::Fatal(format!("the host called `{name}` before `open`")));
             };
-            let answer = processor.process(events, out).and_then(|ack| emit(out).map(|()| ack));
+            let answer = call(processor.as_mut(), out).and_then(|ack| emit(out).map(|()| ack));
             out.list().clear();
             answer
         })

@@ -52,7 +52,8 @@
 //! ```
 //!
 //! Two levels: [`Processor::event`] for what is decided event by event, [`Processor::process`] for what needs the batch
-//! (windows, lookups for many keys at once). What counts there is what the whole system promises: an event is handed over
+//! (lookups for many keys at once). What must be remembered from event to event stands in the [`state`], which the host commits with the
+//! checkpoint; [`timers`] wake a processor without an event; [`window`] adds events up over their own time. What counts there is what the whole system promises: an event is handed over
 //! at least once, and the outputs of a repeat carry the ids that they carried before.
 //!
 //! The crate adds no copy to those of the component ABI: an event is owned, and its body can be moved into an output.
@@ -68,9 +69,12 @@ pub mod metrics;
 mod output;
 mod processor;
 pub mod secrets;
+pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+pub mod timers;
 mod value;
+pub mod window;
 
 pub use ack::{Outcome, Problem};
 pub use bindings::weir::processor::types::{

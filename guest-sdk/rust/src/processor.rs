@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::ack::millis;
-use crate::{Ack, CloseReason, Event, Failure, Opening, Outcome, Outputs, Problem, Redelivery, host};
+use crate::{Ack, CloseReason, Event, Failure, Opening, Outcome, Outputs, Problem, Redelivery, host, state};
 
 /// A stream processor: one value per partition, given that partition's events in order.
 ///
@@ -28,6 +28,13 @@ pub trait Processor: Sized + 'static {
         each(events, out, |event, out| self.event(event, out))
     }
 
+    /// Called when a time has come that was asked for with [`timers`](crate::timers); `now` is in milliseconds since 1970. Outputs need a
+    /// [key](crate::Output::from_key) as their origin. Answer as for a batch of no events; the default says that nothing new is finished.
+    fn tick(&mut self, now: i64, out: &mut Outputs) -> Result<Ack, Failure> {
+        let _ = (now, out);
+        Ok(Ack::hold())
+    }
+
     /// Ends. Nothing that is done here counts any more; logging works.
     fn close(self, reason: CloseReason) {
         let _ = reason;
@@ -41,7 +48,7 @@ pub struct NoConfig {}
 
 /// Calls `handle` for each event and answers for the batch.
 ///
-/// Outputs get the event's index as origin. An event that ends in an error emits nothing; rejections are collected;
+/// Outputs get the event's index as origin. An event that ends in an error emits nothing and changes no state; rejections are collected;
 /// the first retry ends the batch there (`redeliver`); a fatal problem fails the batch.
 pub fn each(
     events: Vec<Event>,
@@ -52,9 +59,14 @@ pub fn each(
     for (index, event) in (0..).zip(events) {
         let (sequence_number, before) = (event.sequence_number, out.len());
         out.enter(index);
+        state::begin();
         let outcome = handle(event, out);
         out.leave();
-        let Err(problem) = outcome else { continue };
+        let Err(problem) = outcome else {
+            state::keep().map_err(|why| Failure::Fatal(format!("event {sequence_number}: {why}")))?;
+            continue;
+        };
+        state::drop_pending();
         out.truncate(before);
         match problem {
             Problem::Reject(reason) => ack = ack.reject(index, reason),

@@ -2,15 +2,25 @@
 //!
 //! A [`Harness`] does to a processor what the host does: opens it with a config, hands over batches with rising sequence
 //! numbers and only the selected fields, checks that answers keep the contract, and collects what was emitted and logged.
+//!
+//! It keeps the processor's state, and takes back what a failed call changed. Its clock stands still until [`Harness::advance`] moves it and
+//! makes the ticks that have become due. [`Harness::save`] is a commit, [`Harness::resume`] what comes after a crash.
 
+mod contract;
 pub(crate) mod stand_in;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
+use self::contract::{breach, breach_of_tick, mask, nothing};
+use self::stand_in::Held;
+
 use crate::log::Level;
 use crate::{
-    Ack, CloseReason, Event, Failure, Metadata, OpenReason, Opening, Origin, Output, Outputs, Partition, Processor,
-    Progress, processor,
+    Ack, CloseReason, Event, Failure, Metadata, OpenReason, Opening, Output, Outputs, Partition, Processor, processor,
+    timers,
 };
 
 /// The sequence number of an event that the harness shall number.
@@ -69,6 +79,8 @@ pub fn grant_secret(name: &str, value: impl AsRef<[u8]>) {
 pub struct Harness<P> {
     processor: P,
     out: Outputs,
+    opening: Opening,
+    held: Held,
     next: i64,
     selected: Option<Vec<String>>,
     logs: Vec<Line>,
@@ -82,6 +94,13 @@ pub struct Answer {
     pub ack: Ack,
     /// The outputs, in order.
     pub outputs: Vec<Output>,
+}
+
+/// A commit: the state, the request for a tick, and which event comes next.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    held: Held,
+    next: i64,
 }
 
 /// A logged line.
@@ -125,10 +144,42 @@ impl<P: Processor> Harness<P> {
 
     /// Opens the processor.
     pub fn open_with(opening: &Opening) -> Result<Self, Failure> {
-        let (processor, heard) = stand_in::during(|| processor::open::<P>(opening));
         let next = opening.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.sequence_number + 1);
+        Self::begin(opening.clone(), Saved { held: Held::default(), next })
+    }
+
+    /// Opens the processor with this config, where [`save`](Self::save) was called: with the state as of then, before the event that came
+    /// next then. The clock goes on from there as well.
+    pub fn resume(config: impl Serialize, saved: &Saved) -> Result<Self, Failure> {
+        Self::begin(Opening { reason: OpenReason::Restart, ..opening(config) }, saved.clone())
+    }
+
+    fn begin(opening: Opening, saved: Saved) -> Result<Self, Failure> {
+        let Saved { mut held, next } = saved;
+        let (processor, heard) = stand_in::during(&mut held, || processor::open::<P>(&opening));
         let (out, metrics) = (Outputs::default(), heard.metrics);
-        Ok(Self { processor: processor?, out, next, selected: heard.selected, logs: heard.logs, metrics })
+        Ok(Self {
+            processor: processor?,
+            out,
+            opening,
+            held,
+            next,
+            selected: heard.selected,
+            logs: heard.logs,
+            metrics,
+        })
+    }
+
+    /// What the host would commit now.
+    pub fn save(&self) -> Saved {
+        Saved { held: self.held.clone(), next: self.next }
+    }
+
+    /// Stops the processor and starts it again, from where it is.
+    pub fn restart(self) -> Result<Self, Failure> {
+        let (opening, saved) = (Opening { reason: OpenReason::Restart, ..self.opening.clone() }, self.save());
+        self.close(CloseReason::Shutdown);
+        Self::begin(opening, saved)
     }
 
     /// Hands over a batch. Events that have no sequence number yet get the next ones; those that have one keep it, so a
@@ -136,22 +187,58 @@ impl<P: Processor> Harness<P> {
     pub fn process(&mut self, events: impl IntoIterator<Item = Event>) -> Result<Answer, Failure> {
         let events: Vec<Event> = events.into_iter().map(|event| self.prepare(event)).collect();
         let numbers: Vec<i64> = events.iter().map(|event| event.sequence_number).collect();
-        let (answer, heard) = stand_in::during(|| self.processor.process(events, &mut self.out));
+        self.call(|processor, out| processor.process(events, out), |answer| breach(answer, &numbers))
+    }
+
+    /// Makes a tick now, whether or not it was asked for.
+    pub fn tick(&mut self) -> Result<Answer, Failure> {
+        let (now, asked) = (self.held.now, self.held.wake.take());
+        let answer = self.call(|processor, out| processor.tick(now, out), breach_of_tick);
+        if answer.is_err() {
+            self.held.wake = asked;
+        }
+        answer
+    }
+
+    /// Lets time pass, with each tick at the time that it was asked for.
+    pub fn advance(&mut self, by: Duration) -> Result<Vec<Answer>, Failure> {
+        const MOST: usize = 100_000;
+        let until = timers::later(self.held.now, by);
+        let mut answers = Vec::new();
+        while let Some(wake) = self.held.wake.filter(|wake| *wake <= until) {
+            if answers.len() == MOST {
+                return Err(Failure::Fatal(format!("{MOST} ticks came due: does each ask for the next one at once?")));
+            }
+            self.held.now = self.held.now.max(wake);
+            answers.push(self.tick()?);
+        }
+        self.held.now = until;
+        Ok(answers)
+    }
+
+    fn call(
+        &mut self,
+        call: impl FnOnce(&mut P, &mut Outputs) -> Result<Ack, Failure>,
+        breach: impl FnOnce(&Answer) -> Option<String>,
+    ) -> Result<Answer, Failure> {
+        let before = self.held.clone();
+        let (answer, heard) = stand_in::during(&mut self.held, || call(&mut self.processor, &mut self.out));
         self.logs.extend(heard.logs);
         let outputs = std::mem::take(self.out.list());
-        let answer = Answer { ack: answer?, outputs };
-        match breach(&answer, &numbers) {
-            None => {
-                self.metrics.extend(heard.metrics);
-                Ok(answer)
-            }
+        let answer = answer.map(|ack| Answer { ack, outputs }).and_then(|answer| match breach(&answer) {
+            None => Ok(answer),
             Some(what) => Err(Failure::Fatal(format!("the answer breaks the contract: {what}"))),
+        });
+        match answer {
+            Ok(_) => self.metrics.extend(heard.metrics),
+            Err(_) => self.held = before,
         }
+        answer
     }
 
     /// Closes the processor. Returns all that it logged.
     pub fn close(mut self, reason: CloseReason) -> Vec<Line> {
-        let ((), heard) = stand_in::during(|| self.processor.close(reason));
+        let ((), heard) = stand_in::during(&mut self.held, || self.processor.close(reason));
         self.logs.extend(heard.logs);
         self.logs
     }
@@ -159,6 +246,26 @@ impl<P: Processor> Harness<P> {
     /// The processor itself.
     pub fn processor(&self) -> &P {
         &self.processor
+    }
+
+    /// The state, by key.
+    pub fn state(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.held.state
+    }
+
+    /// Refuses a state of more than this many bytes, as the host does: keys, values, and 64 for each key.
+    pub fn limit_state(&mut self, bytes: usize) {
+        self.held.limit = Some(bytes);
+    }
+
+    /// The time of the next tick, if one was asked for.
+    pub fn wake(&self) -> Option<i64> {
+        self.held.wake
+    }
+
+    /// The clock, in milliseconds; it begins at 0.
+    pub fn now(&self) -> i64 {
+        self.held.now
     }
 
     /// What was logged so far.
@@ -187,113 +294,5 @@ impl<P: Processor> Harness<P> {
         // The host leaves out what says nothing.
         event.metadata = event.metadata.filter(|metadata| *metadata != nothing());
         event
-    }
-}
-
-fn nothing() -> Metadata {
-    Metadata {
-        offset: String::new(),
-        content_type: None,
-        message_id: None,
-        correlation_id: None,
-        properties: Vec::new(),
-    }
-}
-
-/// Leaves out what the processor didn't select.
-fn mask(metadata: &mut Metadata, selected: &[String]) {
-    let wants = |name: &str| selected.iter().any(|selected| selected == name);
-    if !wants("offset") {
-        metadata.offset.clear();
-    }
-    for (name, field) in [
-        ("content-type", &mut metadata.content_type),
-        ("message-id", &mut metadata.message_id),
-        ("correlation-id", &mut metadata.correlation_id),
-    ] {
-        if !wants(name) {
-            *field = None;
-        }
-    }
-    if !wants("properties") {
-        metadata.properties.retain(|property| {
-            selected.iter().any(|name| name.strip_prefix("property:").is_some_and(|key| key == property.key))
-        });
-    }
-}
-
-/// What the host would refuse, if anything.
-fn breach(answer: &Answer, numbers: &[i64]) -> Option<String> {
-    let count = numbers.len();
-    let beyond = |index: u32, end: usize| usize::try_from(index).is_ok_and(|index| index >= end);
-    let Ack { progress, rejected, redeliver } = &answer.ack;
-    if let Some(redelivery) = redeliver.as_ref().filter(|redelivery| beyond(redelivery.index, count)) {
-        return Some(format!("asks for index {} of a batch of {count} again", redelivery.index));
-    }
-    // What stands of the batch: the events before the redelivery.
-    let standing = redeliver.as_ref().and_then(|redelivery| usize::try_from(redelivery.index).ok()).unwrap_or(count);
-    if rejected.len() > count {
-        return Some(format!("rejects {} events of a batch of {count}", rejected.len()));
-    }
-    if let Some(rejection) = rejected.iter().find(|rejection| beyond(rejection.index, standing)) {
-        let index = rejection.index;
-        return Some(match beyond(index, count) {
-            true => format!("rejects index {index} of a batch of {count}"),
-            false => format!("rejects index {index}, and asks for everything from index {standing} again"),
-        });
-    }
-    if let Progress::Through(through) = progress {
-        match numbers.get(standing) {
-            Some(again) if through >= again => {
-                return Some(format!("finished through {through}, but asks for {again} and what follows again"));
-            }
-            None if numbers.last().is_none_or(|last| through > last) => {
-                let last = numbers.last().copied().unwrap_or(-1);
-                return Some(format!("finished through {through}, but the last event handed over is {last}"));
-            }
-            _ => {}
-        }
-    }
-    answer.outputs.iter().find_map(|output| match output.origin {
-        Some(Origin::Event(index)) if beyond(index, count) => {
-            Some(format!("an output comes from index {index} of a batch of {count}"))
-        }
-        _ => None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_that_the_host_would_refuse_is_a_breach() {
-        let breach = |ack| breach(&Answer { ack, outputs: Vec::new() }, &[10, 11, 12]);
-        for sound in [
-            Ack::all(),
-            Ack::through(12),
-            Ack::through(10).redeliver(1, "again"),
-            Ack::all().reject(0, "bad").redeliver(1, "again"),
-            Ack::all().reject(0, "bad").reject(1, "bad").reject(2, "bad"),
-        ] {
-            assert_eq!(breach(sound.clone()), None, "{sound:?}");
-        }
-        for (ack, why) in [
-            (Ack::through(13), "finished through 13, but the last event handed over is 12"),
-            (Ack::all().redeliver(3, "again"), "asks for index 3 of a batch of 3 again"),
-            (Ack::all().reject(3, "bad"), "rejects index 3 of a batch of 3"),
-            (Ack::through(11).redeliver(1, "again"), "finished through 11, but asks for 11 and what follows again"),
-            (Ack::through(12).redeliver(1, "again"), "finished through 12, but asks for 11 and what follows again"),
-            (
-                Ack::all().reject(1, "bad").redeliver(1, "again"),
-                "rejects index 1, and asks for everything from index 1 again",
-            ),
-            (
-                Ack::all().reject(0, "bad").reject(0, "bad").reject(0, "bad").reject(0, "bad"),
-                "rejects 4 events of a batch of 3",
-            ),
-        ] {
-            assert_eq!(breach(ack).as_deref(), Some(why));
-        }
     }
 }

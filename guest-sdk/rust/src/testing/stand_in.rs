@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use super::{Line, Measured, Measurement};
 use crate::log::Level;
@@ -14,23 +15,43 @@ pub(crate) struct Heard {
     pub(crate) selected: Option<Vec<String>>,
 }
 
-thread_local! {
-    static SECRETS: RefCell<BTreeMap<String, Vec<u8>>> = const { RefCell::new(BTreeMap::new()) };
-    static HEARD: RefCell<Option<Heard>> = const { RefCell::new(None) };
+/// What the host holds between calls.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) state: BTreeMap<String, Vec<u8>>,
+    pub(crate) wake: Option<i64>,
+    pub(crate) now: i64,
+    /// The most bytes of the state.
+    pub(crate) limit: Option<usize>,
 }
 
-/// Runs a call of the processor and notes what it asks of the host.
-pub(crate) fn during<T>(call: impl FnOnce() -> T) -> (T, Heard) {
-    HEARD.set(Some(Heard::default()));
+thread_local! {
+    static SECRETS: RefCell<BTreeMap<String, Vec<u8>>> = const { RefCell::new(BTreeMap::new()) };
+    static CALL: RefCell<Option<(Heard, Held)>> = const { RefCell::new(None) };
+}
+
+/// Runs a call of the processor, and notes what it asks of the host. What it changes stands in `held`; taking it back is the caller's.
+pub(crate) fn during<T>(held: &mut Held, call: impl FnOnce() -> T) -> (T, Heard) {
+    CALL.set(Some((Heard::default(), std::mem::take(held))));
     let value = call();
-    (value, HEARD.take().unwrap_or_default())
+    let (heard, after) = CALL.take().unwrap_or_default();
+    *held = after;
+    (value, heard)
+}
+
+fn heard<T>(note: impl FnOnce(&mut Heard) -> T) -> Option<T> {
+    CALL.with_borrow_mut(|call| call.as_mut().map(|(heard, _)| note(heard)))
+}
+
+fn held<T>(ask: impl FnOnce(&mut Held) -> T) -> Option<T> {
+    CALL.with_borrow_mut(|call| call.as_mut().map(|(_, held)| ask(held)))
 }
 
 pub(crate) fn log(level: Level, message: &str, fields: &[(String, String)]) {
-    HEARD.with_borrow_mut(|heard| match heard {
-        Some(heard) => heard.logs.push(Line { level, message: message.to_owned(), fields: fields.to_vec() }),
-        None => eprintln!("{level:?}: {message} {fields:?}"),
-    });
+    let line = || Line { level, message: message.to_owned(), fields: fields.to_vec() };
+    if heard(|heard| heard.logs.push(line())).is_none() {
+        eprintln!("{level:?}: {message} {fields:?}");
+    }
 }
 
 pub(crate) fn secret(name: &str) -> Result<Vec<u8>, String> {
@@ -55,19 +76,73 @@ pub(crate) fn histogram_record(name: &str, value: f64, labels: &[(String, String
 }
 
 fn measure(name: &str, value: Measured, labels: &[(String, String)]) {
-    HEARD.with_borrow_mut(|heard| {
-        if let Some(heard) = heard {
-            heard.metrics.push(Measurement { name: name.to_owned(), labels: labels.to_vec(), value });
-        }
-    });
+    heard(|heard| heard.metrics.push(Measurement { name: name.to_owned(), labels: labels.to_vec(), value }));
 }
 
 pub(crate) fn select_fields(fields: &[String]) -> Vec<String> {
     const KNOWN: [&str; 5] = ["offset", "content-type", "message-id", "correlation-id", "properties"];
-    HEARD.with_borrow_mut(|heard| {
-        if let Some(heard) = heard {
-            heard.selected = Some(fields.to_vec());
-        }
-    });
+    heard(|heard| heard.selected = Some(fields.to_vec()));
     fields.iter().filter(|name| !KNOWN.contains(&name.as_str()) && !name.starts_with("property:")).cloned().collect()
+}
+
+pub(crate) fn now() -> i64 {
+    held(|held| held.now).unwrap_or_else(|| crate::timers::timestamp(SystemTime::now()))
+}
+
+pub(crate) fn wake_at(at: i64) {
+    held(|held| held.wake = Some(held.wake.map_or(at, |earlier| earlier.min(at))));
+}
+
+/// `weir:processor/state`, over a map.
+pub(crate) mod state {
+    use std::ops::Bound;
+
+    use super::held;
+
+    /// What the host counts for a key besides itself and its value.
+    const KEY: usize = 64;
+
+    /// The most entries of a page, however many are asked for: few, so that whoever takes a short page for the last one is found out.
+    const PAGE: usize = 3;
+
+    pub(crate) fn get(key: &str) -> Option<Vec<u8>> {
+        held(|held| held.state.get(key).cloned()).flatten()
+    }
+
+    pub(crate) fn get_many(keys: &[String]) -> Vec<Option<Vec<u8>>> {
+        keys.iter().map(|key| get(key)).collect()
+    }
+
+    pub(crate) fn set(key: &str, value: &[u8]) -> Result<(), String> {
+        held(|held| {
+            let cost = |key: &str, value: &[u8]| KEY + key.len() + value.len();
+            if let Some(limit) = held.limit {
+                let others = held.state.iter().filter(|(other, _)| *other != key);
+                let size: usize = others.map(|(key, value)| cost(key, value)).sum();
+                if size + cost(key, value) > limit {
+                    return Err(format!("the state would be larger than {limit} bytes"));
+                }
+            }
+            held.state.insert(key.to_owned(), value.to_vec());
+            Ok(())
+        })
+        .unwrap_or_else(|| Err("outside of a call of the test `Harness` nobody keeps state".to_owned()))
+    }
+
+    pub(crate) fn delete(key: &str) {
+        held(|held| held.state.remove(key));
+    }
+
+    pub(crate) fn scan(prefix: &str, after: Option<&str>, limit: u32) -> Vec<(String, Vec<u8>)> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let entries = held(|held| {
+            let entries = held.state.range::<str, _>((from, Bound::Unbounded));
+            let entries = entries.take_while(|(key, _)| key.starts_with(prefix)).take(PAGE.min(limit as usize));
+            entries.map(|(key, value)| (key.clone(), value.clone())).collect()
+        });
+        entries.unwrap_or_default()
+    }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use weir_host::guest::{Answer, Batch, Failure, Instance, OpenReason, Opening, TrapReport};
 use weir_host::model::{Event, Scope};
-use weir_host::wasm::{Engine, EngineOptions, Grants, Limits, Module, ModuleSource, ProcessorOptions};
 use weir_host::state::PartitionState;
+use weir_host::wasm::{Engine, EngineOptions, Grants, Limits, Module, ModuleSource, ProcessorOptions};
 use weir_tests::guests::guest;
 
 pub(super) fn engine() -> Engine {
