@@ -20,7 +20,9 @@ use super::log::GuestLog;
 use super::metrics::Measuring;
 use super::module::Module;
 use super::stdio::Capture;
+use crate::guest::Opening;
 use crate::model::{Event, PartitionId};
+use crate::state::PartitionState;
 
 /// Properties that a guest may select by name: the host looks for each in every event, on the guest's thread but not on its time.
 const PROPERTY_KEYS: usize = 64;
@@ -49,6 +51,7 @@ pub(super) struct Context {
     /// Bytes of the engine's stacks, for the sentence.
     pub(super) stack: usize,
     grants: Arc<Ready>,
+    pub(super) state: PartitionState,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outgoing: Outgoing,
@@ -60,11 +63,12 @@ impl Context {
     pub(super) fn new(
         module: &Module,
         Shared { options, grants }: Shared,
-        partition: PartitionId,
+        opening: &Opening,
         io: Handle,
         now: Instant,
     ) -> Result<Self, String> {
         let engine = module.engine.options();
+        let partition = opening.partition.clone();
         let (stdout, stderr) = (Capture::default(), Capture::default());
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(stdout.clone())
@@ -91,6 +95,7 @@ impl Context {
             http: WasiHttpCtx::new(),
             outgoing: grants.outgoing(io),
             grants,
+            state: opening.state.clone(),
             table,
         })
     }
@@ -100,7 +105,7 @@ impl Context {
         self.grants.secrets.get(name)
     }
 
-    /// A call begins. `events` is its batch; without one, outputs have nothing to belong to.
+    /// A call begins. `events` is its batch, which a tick has none in; where outputs have nothing to belong to, it is `None`.
     pub(super) fn begin(&mut self, events: Option<&[Event]>) {
         self.outputs.begin(events.is_some());
         self.memory.refused = None;

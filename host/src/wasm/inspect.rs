@@ -32,6 +32,8 @@ pub struct Report {
     pub exports: Vec<String>,
     /// What it imports, and what becomes of that here.
     pub imports: Vec<Capability>,
+    /// Whether it keeps state in the host, or asks to be woken.
+    pub keeps_state: bool,
     /// What its processor must be granted.
     pub needs: BTreeSet<Need>,
     /// What it was made with, as far as it says, such as `Rust` or `wit-component 0.254.0`.
@@ -50,6 +52,8 @@ impl Report {
     fn import(&mut self, name: String, calls: bool) {
         let (capability, need) = capability(name);
         self.needs.extend(need.filter(|_| calls));
+        let kept = ["weir:processor/state@", "weir:processor/timers@"];
+        self.keeps_state |= calls && kept.iter().any(|interface| capability.name.starts_with(interface));
         self.imports.push(match need {
             Some(_) if !calls => Capability { grant: Grant::Provided, meaning: "types alone", ..capability },
             _ => capability,
@@ -165,6 +169,7 @@ pub fn inspect(bytes: &[u8]) -> Report {
         contract: None,
         exports: Vec::new(),
         imports: Vec::new(),
+        keeps_state: false,
         needs: BTreeSet::new(),
         made_with: Vec::new(),
         problem: None,
@@ -302,8 +307,8 @@ fn capability(name: String) -> (Capability, Option<Need>) {
         "weir:processor/logging" => (Grant::Provided, "log lines, into the host's log"),
         "weir:processor/outputs" => (Grant::Provided, "outputs, to the targets of the deployment"),
         "weir:processor/fields" => (Grant::Provided, "which metadata is handed over"),
-        "weir:processor/state" => (Grant::Missing, "keyed state, which is not available yet"),
-        "weir:processor/timers" => (Grant::Missing, "timers, which are not available yet"),
+        "weir:processor/state" => (Grant::Provided, "keys and values that move with the partition"),
+        "weir:processor/timers" => (Grant::Provided, "waking up without an event"),
         "weir:processor/secrets" => (Grant::Granted, "secrets by name"),
         "weir:processor/metrics" => (Grant::Provided, "metrics, into those of the host"),
         "wasi:io/error" | "wasi:io/poll" | "wasi:io/streams" => (Grant::Provided, "streams and waiting"),

@@ -21,6 +21,7 @@ use super::live::Live;
 use super::metrics::Metrics;
 use super::module::Module;
 use crate::guest::{Answer, Batch, CloseReason, Failure, Instance, Opening, Processor, TrapCause, TrapReport};
+use crate::model::Timestamp;
 
 /// What a processor is called, what it may use, and where its outputs may go.
 #[derive(Clone, Debug)]
@@ -120,6 +121,10 @@ impl Processor for ComponentProcessor {
         Ok(Box::new(Caller { calls, _task: task }))
     }
 
+    fn uses_state(&self) -> bool {
+        self.module.report().keeps_state
+    }
+
     fn digest(&self) -> Option<Arc<str>> {
         Some(self.module.digest().into())
     }
@@ -136,6 +141,7 @@ impl Drop for Task {
 
 enum Call {
     Process(Batch, oneshot::Sender<Result<Answer, Failure>>),
+    Tick(Timestamp, oneshot::Sender<Result<Answer, Failure>>),
     Close(CloseReason, oneshot::Sender<()>),
 }
 
@@ -150,6 +156,12 @@ impl Instance for Caller {
     async fn process(&mut self, batch: Batch) -> Result<Answer, Failure> {
         let (reply, answered) = oneshot::channel();
         self.calls.send(Call::Process(batch, reply)).await.map_err(|_| gone())?;
+        answer(answered).await?
+    }
+
+    async fn tick(&mut self, now: Timestamp) -> Result<Answer, Failure> {
+        let (reply, answered) = oneshot::channel();
+        self.calls.send(Call::Tick(now, reply)).await.map_err(|_| gone())?;
         answer(answered).await?
     }
 
@@ -198,16 +210,19 @@ async fn run(
     }
     while let Some(call) = calls.recv().await {
         match call {
-            Call::Process(batch, mut reply) => {
-                let answer = tokio::select! {
-                    biased;
-                    answer = live.process(&batch) => answer,
-                    () = reply.closed() => return,
+            Call::Process(batch, reply) => {
+                // The caller may want to free or cut the batch as soon as it has the answer: it is dropped before.
+                let work = async |live: &mut Live| {
+                    let answer = live.process(&batch).await;
+                    drop(batch);
+                    answer
                 };
-                // The caller may want to free or cut the batch as soon as it has the answer.
-                drop(batch);
-                let ended = matches!(answer, Err(Failure::Trap(_)));
-                if reply.send(answer).is_err() || ended {
+                if !answered(&mut live, reply, work).await {
+                    return;
+                }
+            }
+            Call::Tick(now, reply) => {
+                if !answered(&mut live, reply, async |live: &mut Live| live.tick(now).await).await {
                     return;
                 }
             }
@@ -218,4 +233,19 @@ async fn run(
             }
         }
     }
+}
+
+/// One call, for as long as the caller waits for it. Whether the instance lives on.
+async fn answered(
+    live: &mut Live,
+    mut reply: oneshot::Sender<Result<Answer, Failure>>,
+    work: impl AsyncFnOnce(&mut Live) -> Result<Answer, Failure>,
+) -> bool {
+    let answer = tokio::select! {
+        biased;
+        answer = work(live) => answer,
+        () = reply.closed() => return false,
+    };
+    let ended = matches!(answer, Err(Failure::Trap(_)));
+    reply.send(answer).is_ok() && !ended
 }

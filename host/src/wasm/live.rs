@@ -13,7 +13,7 @@ use super::text::size;
 use super::trap::{self, Work};
 use super::v0_1::Guest;
 use crate::guest::{Ack, Answer, Batch, CloseReason, Failure, GuestOutput, Opening, Origin, TrapCause, TrapReport};
-use crate::model::Event;
+use crate::model::{Event, Timestamp};
 
 /// A live guest.
 pub(super) struct Live {
@@ -25,7 +25,7 @@ impl Live {
     /// Instantiates and opens. Both count as one call.
     pub(super) async fn open(module: &Module, shared: Shared, opening: &Opening, io: Handle) -> Result<Self, Failure> {
         let host_call_bytes = shared.options.limits.host_call_bytes;
-        let context = Context::new(module, shared, opening.partition.clone(), io, Instant::now());
+        let context = Context::new(module, shared, opening, io, Instant::now());
         // A directory that went away may come back.
         let context = context.map_err(|reason| Failure::Retry { after: None, reason })?;
         let mut store = Store::new(module.engine.wasmtime(), context);
@@ -52,18 +52,16 @@ impl Live {
         let work = || Work(describe(events));
         let answered = call(store, Some(events), work, async |store| guest.process(store, events).await);
         let answered = answered.await.map_err(Failure::Trap)?;
-        let context = store.data_mut();
-        let outputs = std::mem::take(&mut context.outputs.collected);
-        let answer = answered.map(|ack| Answer { ack, outputs });
-        if let Ok(Answer { ack, outputs }) = &answer
-            && let Err(message) = check(ack, outputs, events.len())
-        {
-            context.settle(false);
-            return Err(Failure::Trap(trap::report(TrapCause::InvalidAnswer, message, context)));
-        }
-        context.settle(answer.is_ok());
-        context.flush(Instant::now());
-        answer
+        judge(store.data_mut(), answered, events.len())
+    }
+
+    /// Wakes the guest. No event is in hand. After a trap the guest must not be called again.
+    pub(super) async fn tick(&mut self, now: Timestamp) -> Result<Answer, Failure> {
+        let Self { store, guest } = self;
+        let work = || Work("`tick`".into());
+        let answered = call(store, Some(&[]), work, async |store| guest.tick(store, now).await);
+        let answered = answered.await.map_err(Failure::Trap)?;
+        judge(store.data_mut(), answered, 0)
     }
 
     /// Says good-bye. A failure here changes nothing any more.
@@ -79,6 +77,21 @@ impl Live {
                 stderr = report.stderr, "the guest broke in `close`: {}", report.message);
         }
     }
+}
+
+/// What an answer about so many events comes to, with what was emitted during the call.
+fn judge(context: &mut Context, answered: Result<Ack, Failure>, events: usize) -> Result<Answer, Failure> {
+    let outputs = std::mem::take(&mut context.outputs.collected);
+    let answer = answered.map(|ack| Answer { ack, outputs });
+    if let Ok(Answer { ack, outputs }) = &answer
+        && let Err(message) = check(ack, outputs, events)
+    {
+        context.settle(false);
+        return Err(Failure::Trap(trap::report(TrapCause::InvalidAnswer, message, context)));
+    }
+    context.settle(answer.is_ok());
+    context.flush(Instant::now());
+    answer
 }
 
 /// One call within its bounds.

@@ -10,7 +10,7 @@
 //! stdout and stderr is kept in part and goes to the log.
 //!
 //! One file per idea: [`engine`] (settings, runtime, ticker), [`inspect`](mod@inspect) (names without compiling), [`module`] (load) with `cache`,
-//! [`instance`] (one task per live guest) with `context` (what its imports touch), `log` (its lines in the host's log), `metrics` (what it measures), `rate`, [`grants`] (what it is given beyond that) with `secrets` and [`http`], `budget` (time), `trap` (what is said of a
+//! [`instance`] (one task per live guest) with `context` (what its imports touch), `log` (its lines in the host's log), `metrics` (what it measures), `state` (what it keeps), `rate`, [`grants`] (what it is given beyond that) with `secrets` and [`http`], `budget` (time), `trap` (what is said of a
 //! broken guest), and a file per WIT version (`v0_1`): the generated types and their conversion are known nowhere else.
 
 mod budget;
@@ -29,6 +29,7 @@ mod metrics;
 mod module;
 mod rate;
 mod secrets;
+mod state;
 mod stdio;
 mod text;
 mod trap;

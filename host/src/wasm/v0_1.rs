@@ -10,11 +10,12 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Result, Store};
 
 use self::bindings::weir::processor::{fields, logging, metrics, secrets, types};
+pub(super) use self::bindings::weir::processor::{state, timers};
 use super::context::{Context, Mask, Properties};
 use super::emit;
 use super::text::clean;
 use crate::guest::{Ack, CloseReason, Failure, OpenReason, Opening, Progress, Redelivery, Rejection};
-use crate::model::{Event, Property, Value};
+use crate::model::{Event, Property, Timestamp, Value};
 
 /// Bytes of a guest's reason that are kept.
 const REASON: usize = 4 << 10;
@@ -52,6 +53,8 @@ pub(super) fn link(engine: &wasmtime::Engine, component: &Component) -> Result<P
     fields::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
     metrics::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
     secrets::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
+    state::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
+    timers::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context)?;
     emit::link(&mut linker)?;
     Pre::new(linker.instantiate_pre(component)?)
 }
@@ -95,6 +98,11 @@ impl Guest {
         let heads: Vec<types::Event<'_>> =
             events.iter().enumerate().map(|(index, event)| head(event, mask, properties.of(index))).collect();
         let answer = self.0.weir_processor_processor().call_process(store, &heads).await?;
+        Ok(answer.map(ack).map_err(failure))
+    }
+
+    pub(super) async fn tick(&self, store: &mut Store<Context>, now: Timestamp) -> Result<Result<Ack, Failure>> {
+        let answer = self.0.weir_processor_processor().call_tick(store, now).await?;
         Ok(answer.map(ack).map_err(failure))
     }
 
