@@ -224,7 +224,7 @@ impl Story {
     }
 }
 
-fn output_id(message: &Message) -> String {
+pub(crate) fn output_id(message: &Message) -> String {
     let properties = message.application_properties().expect("an output has properties");
     match properties.get(OUTPUT_ID_PROPERTY) {
         Ok(Some(ValueRef::Str(id))) => id.to_owned(),

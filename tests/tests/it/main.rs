@@ -14,3 +14,4 @@ mod poison;
 mod sink;
 mod source;
 mod wasm;
+mod windows;

@@ -7,4 +7,5 @@ mod hostile;
 mod isolation;
 mod metrics;
 mod modules;
+mod state;
 mod support;

@@ -1,0 +1,88 @@
+//! A guest for tests: it keeps sums in its state, and does with them what the bodies of its events say.
+//!
+//! | command | what happens |
+//! |---|---|
+//! | `add:KEY` | one more at this key; the new sum is emitted |
+//! | `get:KEY` `many:KEY,KEY` | the values are emitted |
+//! | `fill:KEY:N` | N bytes at this key; what the host says is emitted |
+//! | `delete:KEY` | the key is gone |
+//! | `scan:PREFIX` | the keys with this prefix are emitted |
+//! | `wake:MS` | asks to be woken at this time; a tick emits its time and the sum `ticks` |
+//! | `panic` `retry` `hold` `reject` `again` | after what came before in the batch: it breaks, or answers so (`again`: this event and those after it) |
+
+use weir_guest::state::{self, raw};
+use weir_guest::{Ack, Event, Failure, NoConfig, Opening, Output, Outputs, Processor, Progress, export, timers};
+
+struct Ledger;
+
+impl Processor for Ledger {
+    type Config = NoConfig;
+
+    fn open(_: NoConfig, _: &Opening) -> Result<Self, Failure> {
+        Ok(Self)
+    }
+
+    fn process(&mut self, events: Vec<Event>, out: &mut Outputs) -> Result<Ack, Failure> {
+        let mut ack = Ack::all();
+        for (index, event) in (0..).zip(events) {
+            let command = event.text().unwrap_or_default();
+            let (verb, argument) = command.split_once(':').unwrap_or((command, ""));
+            let said = match verb {
+                "add" => add(argument)?.to_string(),
+                "get" => text(raw::get(argument)),
+                "many" => {
+                    let keys: Vec<String> = argument.split(',').map(str::to_owned).collect();
+                    raw::get_many(&keys).into_iter().map(text).collect::<Vec<_>>().join(",")
+                }
+                "fill" => {
+                    let (key, bytes) = argument.split_once(':').unwrap_or((argument, "0"));
+                    match raw::set(key, vec![b'x'; bytes.parse().unwrap_or_default()]) {
+                        Ok(()) => "kept".into(),
+                        Err(refused) => refused.to_string(),
+                    }
+                }
+                "delete" => {
+                    state::delete(argument);
+                    "gone".into()
+                }
+                "scan" => raw::scan(argument).map(|(key, _)| key).collect::<Vec<_>>().join(","),
+                "wake" => {
+                    timers::wake_at(argument.parse().unwrap_or_default());
+                    "asleep".into()
+                }
+                "panic" => panic!("asked to"),
+                "retry" => return Err(Failure::retry("asked to")),
+                "hold" => {
+                    ack.progress = Progress::Hold;
+                    continue;
+                }
+                "reject" => {
+                    ack = ack.reject(index, "asked to");
+                    continue;
+                }
+                "again" => return Ok(ack.redeliver(index, "asked to")),
+                _ => "no such command".into(),
+            };
+            out.emit(Output::new(said).from_event(index));
+        }
+        Ok(ack)
+    }
+
+    fn tick(&mut self, now: i64, out: &mut Outputs) -> Result<Ack, Failure> {
+        let ticks = add("ticks")?;
+        out.emit(Output::new(format!("{now} {ticks}")).from_key(format!("tick/{ticks}")));
+        Ok(Ack::all())
+    }
+}
+
+export!(Ledger);
+
+fn add(key: &str) -> Result<u64, state::Error> {
+    let sum = state::get::<u64>(key)?.unwrap_or_default() + 1;
+    state::set(key, &sum)?;
+    Ok(sum)
+}
+
+fn text(value: Option<Vec<u8>>) -> String {
+    value.map_or_else(|| "none".into(), |value| String::from_utf8_lossy(&value).into_owned())
+}
