@@ -1,7 +1,7 @@
 //! Delays of flights by the hour and the airport that they left from.
 //!
-//! A body is one flight as `examples/delays` has it. A flight counts in the window of its scheduled departure, also when it comes out of order;
-//! each window and origin gives one result. One without an arrival delay (cancelled, diverted) counts as a flight, and has no delay.
+//! A body is one flight as `examples/delays` has it. A flight counts in the window of its scheduled departure, also when it comes out of
+//! order; each window and origin gives one result. One without an arrival delay (cancelled, diverted) counts as a flight, and has no delay.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Visits: what a user looks at without a long pause.
 //!
-//! A body is `{"user": "ada", "at": "2026-05-04T10:00:00Z", "page": "/"}`, and more, which is passed over. A visit ends when its user has looked at
-//! nothing for `gap-minutes`; then it comes out, with its pages.
+//! A body is `{"user": "ada", "at": "2026-05-04T10:00:00Z", "page": "/"}`, and more, which is passed over. A visit ends when its user has
+//! looked at nothing for `gap-minutes`; then it comes out, with its pages.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

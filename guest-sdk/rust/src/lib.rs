@@ -53,8 +53,8 @@
 //!
 //! Two levels: [`Processor::event`] for what is decided event by event, [`Processor::process`] for what needs the batch
 //! (lookups for many keys at once). What must be remembered from event to event stands in the [`state`], which the host commits with the
-//! checkpoint; [`timers`] wake a processor without an event; [`window`] adds events up over their own time. What counts there is what the whole system promises: an event is handed over
-//! at least once, and the outputs of a repeat carry the ids that they carried before.
+//! checkpoint; [`timers`] wake a processor without an event; [`window`] adds events up over their own time. What counts there is what the
+//! whole system promises: an event is handed over at least once, and the outputs of a repeat carry the ids that they carried before.
 //!
 //! The crate adds no copy to those of the component ABI: an event is owned, and its body can be moved into an output.
 
@@ -92,3 +92,8 @@ pub use processor::{NoConfig, Processor, each};
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// Compiles the processor that the page on state, timers and windows shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/windows.md")]
+struct WindowsPage;

@@ -17,14 +17,14 @@
 //! # }
 //! ```
 //!
-//! **It is exactly-once.** After a crash, a takeover or a change of the code, processing goes on after an event with the state as of that event.
-//! A call that fails has changed nothing. So keep nothing in the processor's own fields that must agree with the state: after a
+//! **It is exactly-once.** After a crash, a takeover or a change of the code, processing goes on after an event with the state as of that
+//! event. A call that fails has changed nothing. So keep nothing in the processor's own fields that must agree with the state: after a
 //! retry they would be ahead of it.
 //!
 //! **Inside [`Processor::event`](crate::Processor::event)** (and [`each`](crate::each)) what an event changes counts once it is finished: an
 //! event that ends in a [`Problem`] has changed nothing, as its outputs are dropped. So the answer that `each` makes is one
-//! that the host can commit. A processor with its own `process` answers `Ack::all()`, if need be with `redeliver`, and changes nothing for the
-//! events that shall come again.
+//! that the host can commit. A processor with its own `process` answers `Ack::all()`, if need be with `redeliver`, and changes nothing for
+//! the events that shall come again.
 //!
 //! **Values are JSON**, so that `weir state get` shows them, and new code reads what old code wrote if its types let it: give new fields
 //! `#[serde(default)]`. Bytes as they are: [`raw`]. Keys are any text; those that belong together begin alike, for [`scan`].

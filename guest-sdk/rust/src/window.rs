@@ -72,8 +72,8 @@
 //!   that have changed when the watermark passes a multiple of an interval ([`early_every`](Spec::early_every)). A window that closes at
 //!   that same event has its result instead.
 //! - **Ids.** A result's id is made of the name, the window's bounds and its key, `hourly/1357030800000-1357034400000/EWR`, and an
-//!   early one's has its number as well, `…-1357034400000+early.2/EWR`. So what is emitted again after a crash is recognised downstream, and
-//!   an id never stands for two different results.
+//!   early one's has its number as well, `…-1357034400000+early.2/EWR`. So what is emitted again after a crash is recognised downstream,
+//!   and an id never stands for two different results.
 //! - **Idle streams.** Windows close because events come. With [`idle_timeout`](Spec::idle_timeout), all that are open close when for this
 //!   time, by the host's clock, no event has come; what comes for them afterwards is late. This one rule depends on when events arrive, so a
 //!   run that is made again may close other windows by it. A result of it that was emitted, but not yet committed when the host

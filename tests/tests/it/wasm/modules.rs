@@ -166,6 +166,17 @@ fn a_report_says_in_plain_words_what_a_guest_may_do() {
     assert!(serde_json::to_value(&wrong).unwrap()["problem"].as_str().unwrap().contains("core"));
 }
 
+#[test]
+fn a_guest_of_the_kit_imports_state_only_if_it_uses_it() {
+    let imports_state = |name: &str| {
+        let report = inspect(&fs::read(guest(name)).unwrap());
+        report.imports.iter().any(|import| import.name.starts_with("weir:processor/state@"))
+    };
+    // Both go event by event, where the kit holds back what an event changes.
+    assert!(!imports_state("delays"));
+    assert!(imports_state("dedupe"));
+}
+
 fn cached(directory: &Path) -> Engine {
     Engine::new(EngineOptions { cache: Some(directory.join("cache")), ..EngineOptions::default() }).unwrap()
 }
