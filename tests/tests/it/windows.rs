@@ -167,7 +167,7 @@ impl Story {
         let events = runs.iter().flat_map(|run| (run.from..run.to).map(move |index| run.block.event_bytes(index)));
         let output = |bytes| {
             let message = Message::parse(bytes).unwrap();
-            (output_id(&message), message.data().flat_map(|data| data.unwrap()).copied().collect())
+            (output_id(&message), message.data().flat_map(|data| data.unwrap()).collect())
         };
         events.map(output).collect()
     }

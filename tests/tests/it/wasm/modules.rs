@@ -72,9 +72,9 @@ async fn another_version_several_processors_and_missing_imports_have_their_sente
     assert!(sentence.contains("several processors (0.1.0, 0.2.0)"), "{sentence}");
 
     let imports =
-        "(import \"weir:processor/state@0.1.0\" (instance)) (import \"wasi:http/incoming-handler@0.2.4\" (instance))";
+        "(import \"weir:processor/dreams@0.1.0\" (instance)) (import \"wasi:http/incoming-handler@0.2.4\" (instance))";
     let sentence = refused_text(&component(imports, &["weir:processor/processor@0.1.0"])).await;
-    assert!(sentence.contains("weir:processor/state@0.1.0 (keyed state, which is not available yet)"), "{sentence}");
+    assert!(sentence.contains("weir:processor/dreams@0.1.0 (not a part of this host)"), "{sentence}");
     assert!(sentence.contains("wasi:http/incoming-handler@0.2.4 (not a part of this host)"), "{sentence}");
 }
 
