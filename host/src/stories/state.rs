@@ -266,7 +266,7 @@ async fn processing_goes_on_while_a_commit_is_under_way() {
     let slow = FaultyStore::new(world.store.clone(), 1, Faults { delay: Duration::from_secs(2), ..Faults::NONE });
     let spec = ProcessorSpec { store: Arc::new(slow), ..world.spec(&guest) };
     assert!(catch_up(Host::builder().processor(spec)).await.is_success());
-    let calls = calls.lock().unwrap();
+    let calls = calls.lock().unwrap().clone();
     assert!(calls[9] - calls[0] < Duration::from_millis(950), "nine calls of 100 ms, and nothing between them");
     let history = world.store.history("0");
     assert!(history.len() > 1 && history[0] < 99, "{history:?}");
