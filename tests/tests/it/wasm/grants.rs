@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +11,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use tempfile::TempDir;
+use weir_host::config::Config;
 use weir_host::guest::{Failure, OpenReason, TrapCause};
 use weir_host::wasm::{Grants, HttpGrant, Limits, Need, ProcessorOptions, SecretSource};
 
@@ -78,6 +80,29 @@ async fn types_alone_need_no_grant() {
     assert_eq!(interface("wasi:clocks/monotonic-clock@0.2.6", calls).into_iter().collect::<Vec<_>>(), [Need::Clocks]);
     let calls = r#"(export "get-random-u64" (func (result u64)))"#;
     assert_eq!(interface("wasi:random/random@0.2.0", calls).into_iter().collect::<Vec<_>>(), [Need::Random]);
+}
+
+#[test]
+fn each_example_is_granted_what_it_needs() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut seen = 0;
+    for entry in fs::read_dir(examples).unwrap() {
+        let file = entry.unwrap().path().join("weir.toml");
+        if !file.is_file() {
+            continue;
+        }
+        let processor = Config::load(&file).unwrap().processors.remove(0);
+        let module = fs::read(weir_tests::guests::guest(&processor.name)).unwrap();
+        let granted = |need: &Need| match need {
+            Need::Clocks => processor.grants.clocks,
+            Need::Random => processor.grants.random,
+            Need::Secrets | Need::Http => false,
+        };
+        let lacks: Vec<_> = weir_host::wasm::inspect(&module).needs.into_iter().filter(|need| !granted(need)).collect();
+        assert!(lacks.is_empty(), "{}: {lacks:?}", file.display());
+        seen += 1;
+    }
+    assert!(seen >= 5, "{seen} examples");
 }
 
 #[tokio::test]
