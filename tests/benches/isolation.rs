@@ -27,7 +27,7 @@ use weir_host::model::{Output, Scope};
 use weir_host::options::ProcessorOptions;
 use weir_host::seams::{Sink, SinkError};
 use weir_host::testing::{MemoryHub, MemorySink, MemoryStore, event};
-use weir_host::wasm::{self, Engine, EngineOptions, Limits, ModuleSource};
+use weir_host::wasm::{self, Engine, EngineOptions, Grants, ModuleSource};
 use weir_tests::consumer::{self, measure};
 
 /// That of the `weir` command.
@@ -58,12 +58,9 @@ fn main() {
 
 fn load(runtime: &Runtime, engine: &Engine, guest: &str) -> Arc<dyn Processor> {
     let module = runtime.block_on(engine.load(ModuleSource::File(weir_tests::guests::guest(guest)))).unwrap();
-    module.processor(wasm::ProcessorOptions {
-        name: guest.into(),
-        limits: Limits::default(),
-        targets: vec!["default".into()],
-        metrics: wasm::Metrics::default(),
-    })
+    // `misbehave` can wait and compute for a time.
+    let grants = Grants { clocks: true, random: true, ..Grants::default() };
+    module.processor(wasm::ProcessorOptions { grants, ..wasm::ProcessorOptions::new(guest) }).unwrap()
 }
 
 fn scope() -> Scope {
