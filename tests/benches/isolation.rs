@@ -232,6 +232,7 @@ fn opening() -> Opening {
         reason: OpenReason::FirstStart,
         checkpoint: None,
         config: "{}".into(),
+        state: weir_host::state::PartitionState::none(),
     }
 }
 

@@ -56,6 +56,7 @@ fn within_v6(address: Ipv6Addr, network: [u16; 8], length: u32) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

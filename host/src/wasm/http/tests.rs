@@ -1,4 +1,5 @@
 //! What resolves where is a matter of the network; here it is a matter of the test.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
