@@ -16,7 +16,7 @@ use super::hub::HubArgs;
 use super::say;
 use super::signals::Signals;
 use crate::azure::Timeouts;
-use crate::model::{PartitionId, PartitionInfo, SequenceNumber, StartPosition, Timestamp};
+use crate::model::{Event, PartitionId, PartitionInfo, SequenceNumber, StartPosition, Timestamp};
 use crate::ndjson;
 use crate::seams::{EventSource, OpenOptions, SourceError, SourceErrorKind};
 
@@ -118,7 +118,15 @@ pub(crate) async fn tail(args: TailArgs) -> Result<(), Failure> {
     let mut readers = JoinSet::new();
     for partition in wanted {
         let (source, lines, until) = (Arc::clone(&source), lines.clone(), args.until_caught_up);
-        readers.spawn(async move { follow(&*source, &partition, args.from, until, &lines).await });
+        readers.spawn(async move {
+            let made = |event: Event| {
+                let mut line = Vec::with_capacity(event.body.len() + 256);
+                // Writing to memory doesn't fail.
+                let _ = ndjson::write_event(&mut line, &partition, &event);
+                line
+            };
+            follow(&*source, &partition, args.from, until, made, &lines).await
+        });
     }
     drop(lines);
     let mut left = args.count.unwrap_or(u64::MAX);
@@ -181,13 +189,14 @@ fn print<'a>(lines: impl Iterator<Item = &'a Vec<u8>>) -> Result<bool, Failure> 
     }
 }
 
-/// Reads one partition, over lost links, until its end or until nobody listens.
-async fn follow(
+/// Reads one partition, over lost links, until its end or until nobody listens, and hands over what is made of each event.
+pub(crate) async fn follow<T>(
     source: &dyn EventSource,
     partition: &PartitionId,
     from: From,
     until_caught_up: bool,
-    lines: &mpsc::Sender<Vec<u8>>,
+    made: impl Fn(Event) -> T,
+    taken: &mpsc::Sender<T>,
 ) -> Result<(), SourceError> {
     let info = source.partition_info(partition).await?;
     let mut position = from.position(&info);
@@ -206,11 +215,9 @@ async fn follow(
                 receiver.receive(256, &mut events).await?;
                 pause = Duration::from_millis(200);
                 for event in events.drain(..) {
-                    let mut line = Vec::with_capacity(event.body.len() + 256);
-                    // Writing to memory doesn't fail.
-                    let _ = ndjson::write_event(&mut line, partition, &event);
-                    position = StartPosition::After(event.sequence_number);
-                    if lines.send(line).await.is_err() || end.is_some_and(|end| event.sequence_number >= end) {
+                    let number = event.sequence_number;
+                    position = StartPosition::After(number);
+                    if taken.send(made(event)).await.is_err() || end.is_some_and(|end| number >= end) {
                         receiver.close().await;
                         return Ok(());
                     }

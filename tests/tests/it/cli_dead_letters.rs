@@ -1,4 +1,4 @@
-//! `weir dead-letters` over a directory and over a file: what a real guest rejected is listed, shown, sent back, removed.
+//! `weir dead-letters` over a directory, a file and an event hub: what a real guest rejected is listed, shown, sent back, removed.
 
 use std::fs;
 use std::path::Path;
@@ -66,7 +66,7 @@ fn ids(heads: &[Value]) -> Vec<&str> {
 
 /// Three of five events are rejected by each of the two processors.
 fn rejected(place: &str) -> (Namespace, TempDir, std::path::PathBuf) {
-    let namespace = Namespace::start(&["flights:1", "again:1"]);
+    let namespace = Namespace::start(&["flights:1", "again:1", "dead:2"]);
     let directory = TempDir::new().unwrap();
     let file = configuration(&directory, &namespace, place);
     // One key, so that they keep their order.
@@ -170,5 +170,46 @@ fn letters_in_a_file_are_sent_back_and_stay() {
     assert_eq!(listed(&file, "ann"), heads);
     let refused = letters("discard", &file, &["--all", "--yes"]).expect_code(2);
     assert!(refused.stderr.contains("letters can't be taken out of the file"), "{}", refused.stderr);
+    is_for_people(&refused);
+}
+
+#[test]
+fn letters_in_an_event_hub_are_listed_shown_and_sent_back_and_other_events_passed_over() {
+    let (namespace, _directory, file) = rejected("{ event-hub = \"dead\" }");
+    // Somebody else's event, and one that only looks like a letter.
+    let foreign = "{\"body\":\"hello\"}\n{\"body\":\"hello\",\"properties\":{\"weir-cause\":\"rejected\"}}\n";
+    run_with_input(["send", "--endpoint", &namespace.endpoint, "--hub", "dead"], foreign).expect_code(0);
+
+    let heads = listed(&file, "ann");
+    let [first, second, third] = ids(&heads)[..] else { panic!("{heads:?}") };
+    assert_eq!(first, "flights/0/1/rejected");
+    assert_eq!(listed(&file, "bob").len(), 3, "letters of one id are told by their processor");
+    let table = letters("list", &file, &["--cause", "rejected", "--partition", "0"]).expect_code(0);
+    assert_eq!(table.stdout.lines().count(), 4, "{}", table.stdout);
+    assert_eq!(
+        table.stderr,
+        "2 events in the event hub dead are no letters, and passed over\n3 letters in the event hub dead\n"
+    );
+
+    let shown = letters("show", &file, &[first]).expect_code(0).stdout;
+    for line in ["cause: rejected", "origin-sequence-number: 1", "key: AA", "property unit: min", "body (6 bytes):"] {
+        assert!(shown.lines().any(|found| found == line), "{line} is missing in\n{shown}");
+    }
+    letters("show", &file, &["flights/0/9/rejected"]).expect_code(1);
+
+    let tried = letters("redrive", &file, &["--all", "--module", path(&guest("identity"))]).expect_code(0);
+    assert_eq!(json_lines(&tried.stdout).len(), 3);
+    let sent = letters("redrive", &file, &[second, third, "--to-hub", "again"]).expect_code(0);
+    assert!(sent.stderr.contains("2 letters sent to again; they stay in the event hub dead"), "{}", sent.stderr);
+    assert_eq!(tail(&namespace, "again").len(), 2);
+    letters("redrive", &file, &[first]).expect_code(0);
+    let events = tail(&namespace, "flights");
+    let back = events.last().unwrap();
+    assert_eq!((&back["body"], &back["key"], &back["message-id"]), (&events[1]["body"], &"AA".into(), &"m-1".into()));
+    assert_eq!(back["properties"], serde_json::json!({"unit": "min", "weir-redriven-from": first}));
+
+    assert_eq!(listed(&file, "ann"), heads);
+    let refused = letters("discard", &file, &["--all", "--yes"]).expect_code(2);
+    assert!(refused.stderr.contains("letters can't be taken out of the event hub dead"), "{}", refused.stderr);
     is_for_people(&refused);
 }

@@ -29,8 +29,8 @@ pub(super) async fn discard(args: DiscardArgs) -> Result<(), Failure> {
     let desk = Desk::find(&args.which.config, args.which.processor.as_deref())?;
     if !desk.shelf.gives_up_letters() {
         return Err(Failure::usage(format!(
-            "letters can't be taken out of {}, which a host appends to: stop the host and edit or remove the file, or have letters in a \
-             directory or container",
+            "letters can't be taken out of {}, which hosts only append to: those of a hub go with its retention, a file is edited or \
+             removed while no host runs; or have letters in a directory or container",
             desk.shelf
         )));
     }

@@ -4,6 +4,7 @@
 //! or somebody agreed to lose it, so a command that is cut short may send twice, and loses nothing.
 
 mod discard;
+mod in_hub;
 mod letter;
 mod list;
 mod redrive;
@@ -35,8 +36,7 @@ Examples:
   weir dead-letters discard weir.toml flights/0/7/rejected
 
 Works while `weir run` is running, for dead letters in a directory or in a container. Letters in a
-file can be listed, shown and sent back, but stay there. Those in an event hub are read with
-`weir tail`.")]
+file or in an event hub can be listed, shown and sent back, but stay there.")]
 pub(crate) struct DeadLettersArgs {
     #[command(subcommand)]
     action: Action,

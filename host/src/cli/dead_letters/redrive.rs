@@ -38,7 +38,8 @@ Examples:
 An event goes out with its own body, key and properties; the host's are taken off, and
 weir-redriven-from is the letter's id. Every processor of the hub gets it, at the end of its
 partition. A letter is removed only after its event was accepted: when the command is cut short,
-some events may be sent twice, and none is lost. Letters in a file stay in it.
+some events may be sent twice, and none is lost. Letters in a file or an event
+hub stay there.
 
 With --module the events run through a module on this machine, with the processor's `config`,
 limits and grants, and what comes out is printed, as `weir dev` does.")]

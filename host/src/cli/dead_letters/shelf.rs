@@ -1,4 +1,4 @@
-//! Where a processor's letters lie: a directory, a container, or a file.
+//! Where a processor's letters lie: a directory, a container, an event hub, or a file.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use futures::stream::{self, Stream, StreamExt as _};
 
+use super::in_hub::LetterHub;
 use super::letter::text;
 use crate::azure::{BlobContainer, LetterContainer, Patience};
 use crate::cli::failure::Failure;
+use crate::cli::hub;
+use crate::cli::reach::Address;
 use crate::config::{ProcessorConfig, SinkConfig};
 use crate::dead_letter::{
     self, ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_PARTITION_PROPERTY, ORIGIN_PROCESSOR_PROPERTY, Place,
@@ -39,13 +42,21 @@ enum Kind {
     Directory(LetterDirectory),
     Container(LetterContainer),
     File(PathBuf),
+    Hub(Box<LetterHub>),
 }
 
 /// Where one letter is.
 #[derive(Clone, Debug)]
 pub(super) enum Entry {
     Place(Place),
-    Line { id: String, partition: Option<String>, at: u64, bytes: u64 },
+    Line {
+        id: String,
+        partition: Option<String>,
+        at: u64,
+        bytes: u64,
+    },
+    /// It was read already: a hub is not asked for one event.
+    Read(Box<Output>),
 }
 
 impl Entry {
@@ -53,6 +64,7 @@ impl Entry {
     pub(super) fn may_be(&self, wanted: &str) -> bool {
         match self {
             Self::Line { id, .. } => id == wanted,
+            Self::Read(letter) => letter.id == wanted,
             Self::Place(place) => {
                 let mut parts = wanted.split('/').skip(1);
                 let partition = parts.next().is_some_and(|partition| place.is_in(partition));
@@ -64,6 +76,7 @@ impl Entry {
     pub(super) fn is_in(&self, wanted: &str) -> bool {
         match self {
             Self::Line { partition, .. } => partition.as_deref() == Some(wanted),
+            Self::Read(letter) => text(letter, ORIGIN_PARTITION_PROPERTY).as_deref() == Some(wanted),
             Self::Place(place) => place.is_in(wanted),
         }
     }
@@ -97,11 +110,11 @@ impl Shelf {
                 (Kind::Container(LetterContainer::new(container)), format!("the container {url}"))
             }
             Some(SinkConfig::File(path)) => (Kind::File((**path).clone()), format!("the file {path:?}")),
-            Some(SinkConfig::EventHub { event_hub, .. }) => {
-                return Err(why(&format!(
-                    "go to the event hub {event_hub}, which this command does not read: see them with `weir tail`, or have them in a directory \
-                     or container"
-                )));
+            Some(SinkConfig::EventHub { namespace, event_hub }) => {
+                let address = Address::of(namespace);
+                let letters = LetterHub { namespace: hub::namespace(namespace)?, address, name: event_hub.to_string() };
+                let name = letters.to_string();
+                (Kind::Hub(Box::new(letters)), name)
             }
             Some(SinkConfig::Stdout) => {
                 return Err(why(
@@ -122,7 +135,7 @@ impl Shelf {
 
     /// Whether letters can be taken away one by one.
     pub(super) fn gives_up_letters(&self) -> bool {
-        !matches!(self.kind, Kind::File(_))
+        !matches!(self.kind, Kind::File(_) | Kind::Hub(_))
     }
 
     /// Where the processor's letters are, and what is wrong with others. The error is a sentence for a person.
@@ -136,6 +149,10 @@ impl Shelf {
                 letters.list((&self.namespace, &self.event_hub), &self.processor).await.map_err(|e| failed(&e))?
             }
             Kind::File(path) => return self.lines(path).map_err(|e| failed(&e)),
+            Kind::Hub(hub) => {
+                let letters = hub.letters(|letter| self.is_ours(letter)).await.map_err(|e| failed(&e))?;
+                return Ok((letters.into_iter().map(|letter| Entry::Read(Box::new(letter))).collect(), vec![]));
+            }
         };
         Ok((places.into_iter().map(Entry::Place).collect(), vec![]))
     }
@@ -162,10 +179,7 @@ impl Shelf {
                 Err(_) if !line.ends_with(b"\n") => {}
                 Err(why) => problems.push(format!("{}, line {number}: not a letter: {why}", path.display())),
                 Ok(letter) => {
-                    let hub = text(&letter, ORIGIN_EVENT_HUB_PROPERTY);
-                    let theirs = text(&letter, ORIGIN_PROCESSOR_PROPERTY).is_some_and(|name| name != self.processor)
-                        || hub.is_some_and(|hub| !hub.eq_ignore_ascii_case(&self.event_hub));
-                    if !theirs {
+                    if self.is_ours(&letter) {
                         let id = letter.id.to_string();
                         let partition = text(&letter, ORIGIN_PARTITION_PROPERTY);
                         let entry = Entry::Line { id: id.clone(), partition, at, bytes };
@@ -179,6 +193,12 @@ impl Shelf {
             }
             at += bytes;
         }
+    }
+
+    /// Whether a letter is the processor's, as far as it says so.
+    fn is_ours(&self, letter: &Output) -> bool {
+        text(letter, ORIGIN_PROCESSOR_PROPERTY).is_none_or(|name| name == self.processor)
+            && text(letter, ORIGIN_EVENT_HUB_PROPERTY).is_none_or(|hub| hub.eq_ignore_ascii_case(&self.event_hub))
     }
 
     /// Reads letters, some at a time, in their order.
@@ -212,6 +232,7 @@ impl Shelf {
                 let line = line(path, *at, *bytes).map_err(|error| format!("can't read {name}: {error}"))?;
                 (Some(line), None, name)
             }
+            (_, Entry::Read(letter)) => return Ok(Some(Letter { output: (**letter).clone(), etag: None })),
             _ => return Ok(None),
         };
         let Some(content) = content else { return Ok(None) };
@@ -230,6 +251,7 @@ impl Shelf {
                 Ok(Written::Conflict) => Err("it was written again meanwhile".into()),
                 Err(error) => Err(error.to_string()),
             },
+            (Kind::Hub(_), ..) => Err("events can't be taken out of an event hub".into()),
             _ => Err("letters can't be taken out of a file".into()),
         }
     }
