@@ -47,6 +47,10 @@ pub const ORIGIN_ENQUEUED_TIME_PROPERTY: &str = "weir-origin-enqueued-time";
 pub const ORIGIN_PROCESSOR_PROPERTY: &str = "weir-origin-processor";
 /// On an event that was sent again from a dead letter: the letter's id. The event keeps it when it becomes a letter once more.
 pub const REDRIVEN_FROM_PROPERTY: &str = "weir-redriven-from";
+/// On an event in a hub of dead letters that is no letter, but says that one is done with: that letter's id.
+pub const SETTLED_PROPERTY: &str = "weir-settled";
+/// Beside it: when the last copy of the letter that is meant was taken in by the hub. One that comes later counts again.
+pub const SETTLED_THROUGH_PROPERTY: &str = "weir-settled-through";
 
 /// What is kept of a reason, a backtrace, an output: enough for a sentence and a stack.
 const SAID_BYTES: usize = 16 * 1024;

@@ -29,8 +29,8 @@ pub(super) async fn discard(args: DiscardArgs) -> Result<(), Failure> {
     let desk = Desk::find(&args.which.config, args.which.processor.as_deref())?;
     if !desk.shelf.gives_up_letters() {
         return Err(Failure::usage(format!(
-            "letters can't be taken out of {}, which hosts only append to: those of a hub go with its retention, a file is edited or \
-             removed while no host runs; or have letters in a directory or container",
+            "letters can't be taken out of {}, which a host appends to: stop the host and edit or remove the file, or have letters in a \
+             directory or container",
             desk.shelf
         )));
     }
@@ -48,7 +48,7 @@ pub(super) async fn discard(args: DiscardArgs) -> Result<(), Failure> {
     for (entry, head) in selected {
         let removed = async {
             match desk.shelf.read(&entry).await? {
-                Some(letter) => desk.shelf.remove(&entry, &letter).await.map(|()| true),
+                Some(letter) => desk.shelf.remove(&entry, &letter, "discarded").await.map(|()| true),
                 None => Ok(false),
             }
         };

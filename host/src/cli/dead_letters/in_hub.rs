@@ -2,6 +2,10 @@
 //!
 //! Every partition is read from its beginning up to the event that was its last when the command began. What is kept is bounded: the
 //! processor's letters up to [`MOST_BYTES`], and nothing of other events.
+//!
+//! Events can't be taken out of a hub. A letter that is done with is *settled* by a further event that names it, and the time at which its last
+//! copy came: a letter that comes again after that (its event was sent back, and failed once more) counts again. Both times are the
+//! hub's own, so no other clock matters, nor in which partition the two lie.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,16 +13,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
 
-use crate::azure::{Namespace, Timeouts};
+use crate::azure::{HubSink, Namespace, SinkOptions, Timeouts};
 use crate::cli::reach::Address;
 use crate::cli::{say, tail};
-use crate::dead_letter::CAUSE_PROPERTY;
-use crate::model::{Event, OUTPUT_ID_PROPERTY, Output, Value};
+use crate::dead_letter::{
+    CAUSE_PROPERTY, ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_PROCESSOR_PROPERTY, SETTLED_PROPERTY, SETTLED_THROUGH_PROPERTY,
+    property,
+};
+use crate::model::{Event, OUTPUT_ID_PROPERTY, Output, Property, Timestamp, Value};
 use crate::outputs::size;
-use crate::seams::EventSource as _;
+use crate::seams::{EventSource as _, Sink as _};
 
 /// Letters that are kept in memory, in bytes: more end the command, before the machine does.
 const MOST_BYTES: usize = 512 << 20;
@@ -29,15 +36,28 @@ const GROUP: &str = "$default";
 
 /// A hub of dead letters.
 pub(super) struct LetterHub {
-    pub(super) namespace: Namespace,
-    pub(super) address: Address,
-    pub(super) name: String,
+    namespace: Namespace,
+    address: Address,
+    name: String,
+    /// Made for the first letter that is settled.
+    sink: OnceCell<HubSink>,
+}
+
+/// A letter, and when it came.
+#[derive(Clone, Debug)]
+pub(super) struct Came {
+    pub(super) letter: Output,
+    at: Timestamp,
 }
 
 impl LetterHub {
-    /// The letters that are `wanted`, in the order of the hub's partitions and of their events. Of those with one id the last counts: a
-    /// repeat is no second letter. What is no letter is counted, said, and passed over. The error is a clause for a person.
-    pub(super) async fn letters(&self, wanted: impl Fn(&Output) -> bool) -> Result<Vec<Output>, String> {
+    pub(super) fn new(namespace: Namespace, address: Address, name: String) -> Self {
+        Self { namespace, address, name, sink: OnceCell::new() }
+    }
+
+    /// The letters that are `wanted` and not settled, in the order of the hub's partitions and of their events. Of those with one id the last
+    /// counts: a repeat is no second letter. What is no letter is counted, said, and passed over. The error is a clause for a person.
+    pub(super) async fn letters(&self, wanted: impl Fn(&Output) -> bool) -> Result<Vec<Came>, String> {
         self.address.reach().await?;
         let source = Arc::new(self.namespace.source(&self.name, GROUP, Timeouts::default()));
         let partitions = source.partitions().await.map_err(|error| error.to_string())?;
@@ -46,30 +66,36 @@ impl LetterHub {
         for (index, partition) in partitions.into_iter().enumerate() {
             let (source, events) = (Arc::clone(&source), events.clone());
             readers.spawn(async move {
-                let made = |event: Event| (index, event.sequence_number, letter(event));
+                let made = |event: Event| (index, event.sequence_number, Found::of(event));
                 tail::follow(&*source, &partition, tail::From::Earliest, true, made, &events).await
             });
         }
         drop(events);
-        let mut kept: HashMap<ByteString, (usize, i64, Output)> = HashMap::new();
+        let mut kept: HashMap<ByteString, (usize, i64, Came)> = HashMap::new();
+        let mut settled: HashMap<ByteString, Timestamp> = HashMap::new();
         let (mut bytes, mut seen, mut foreign) = (0, 0_u64, 0_u64);
         let mut said = Instant::now();
-        while let Some((index, number, letter)) = read.recv().await {
+        while let Some((index, number, found)) = read.recv().await {
             seen += 1;
             if said.elapsed() >= PROGRESS {
                 said = Instant::now();
                 say(format_args!("reading {self}: {seen} events, {} letters so far", kept.len()));
             }
-            let Some(letter) = letter else {
-                foreign += 1;
-                continue;
-            };
-            if !wanted(&letter) {
-                continue;
-            }
-            bytes += size(&letter);
-            if let Some((_, _, old)) = kept.insert(letter.id.clone(), (index, number, letter)) {
-                bytes -= size(&old);
+            match found {
+                Found::Foreign => foreign += 1,
+                Found::Settled { id, through, whose } if wanted(&whose) => {
+                    bytes += id.len();
+                    let known = settled.entry(id).or_insert(through);
+                    *known = through.max(*known);
+                }
+                Found::Letter(came) if wanted(&came.letter) => {
+                    let known = kept.get(&came.letter.id).map(|(_, _, old)| (old.at, size(&old.letter)));
+                    if known.is_none_or(|(at, _)| at <= came.at) {
+                        bytes = bytes + size(&came.letter) - known.map_or(0, |(_, bytes)| bytes);
+                        kept.insert(came.letter.id.clone(), (index, number, came));
+                    }
+                }
+                Found::Letter(_) | Found::Settled { .. } => {}
             }
             if bytes > MOST_BYTES {
                 return Err(format!(
@@ -87,9 +113,17 @@ impl LetterHub {
             let (noun, verb) = if foreign == 1 { ("event", "is no letter") } else { ("events", "are no letters") };
             say(format_args!("{foreign} {noun} in {self} {verb}, and passed over"));
         }
-        let mut kept: Vec<_> = kept.into_values().collect();
+        let open = |(_, _, came): &(_, _, Came)| settled.get(&came.letter.id).is_none_or(|through| *through < came.at);
+        let mut kept: Vec<_> = kept.into_values().filter(open).collect();
         kept.sort_unstable_by_key(|(index, number, _)| (*index, *number));
         Ok(kept.into_iter().map(|(_, _, letter)| letter).collect())
+    }
+
+    /// Says in the hub that this letter is done with. The error is a clause for a person.
+    pub(super) async fn settle(&self, came: &Came, how: &str) -> Result<(), String> {
+        let sink = async { self.namespace.sink(&self.name, SinkOptions::default()) };
+        let sink = self.sink.get_or_init(|| sink).await;
+        sink.publish(&[tombstone(came, how)]).await.map_err(|error| error.to_string())
     }
 }
 
@@ -99,9 +133,58 @@ impl fmt::Display for LetterHub {
     }
 }
 
-/// The letter that was sent as this event; `None`: it is none.
-fn letter(mut event: Event) -> Option<Output> {
-    event.properties.iter().find(|property| property.key == CAUSE_PROPERTY)?;
+/// The event that settles a letter. It is nobody's letter, and says so to a person who meets it.
+fn tombstone(Came { letter, at }: &Came, how: &str) -> Output {
+    let text = |key, value: &str| Property { key: ByteString::from_static(key), value: Value::Text(value.into()) };
+    let mut properties = vec![
+        text(SETTLED_PROPERTY, &letter.id),
+        Property { key: ByteString::from_static(SETTLED_THROUGH_PROPERTY), value: Value::Timestamp(*at) },
+    ];
+    // Whose letter it was.
+    let whose = [ORIGIN_PROCESSOR_PROPERTY, ORIGIN_EVENT_HUB_PROPERTY];
+    properties.extend(letter.properties.iter().filter(|property| whose.contains(&&*property.key)).cloned());
+    let body = format!("The dead letter {} was {how} by `weir dead-letters`; it doesn't count any more.", letter.id);
+    Output {
+        id: format!("{}/settled", letter.id).into(),
+        partition_key: letter.partition_key.clone(),
+        content_type: Some("text/plain; charset=utf-8".into()),
+        message_id: None,
+        correlation_id: None,
+        properties,
+        body: body.into(),
+    }
+}
+
+/// What an event of the hub is.
+#[derive(Debug)]
+enum Found {
+    Letter(Came),
+    Settled {
+        id: ByteString,
+        through: Timestamp,
+        /// Its properties say whose letter it was.
+        whose: Box<Output>,
+    },
+    Foreign,
+}
+
+impl Found {
+    fn of(event: Event) -> Self {
+        let at = event.enqueued_time;
+        let Some(found) = output(event) else { return Self::Foreign };
+        let settled = (property(&found, SETTLED_PROPERTY), property(&found, SETTLED_THROUGH_PROPERTY));
+        if let (Some(Value::Text(id)), Some(Value::Timestamp(through))) = settled {
+            return Self::Settled { id: id.clone(), through: *through, whose: Box::new(found) };
+        }
+        match property(&found, CAUSE_PROPERTY) {
+            Some(_) => Self::Letter(Came { letter: found, at }),
+            None => Self::Foreign,
+        }
+    }
+}
+
+/// The output that was sent as this event; `None`: no host sent it.
+fn output(mut event: Event) -> Option<Output> {
     let at = event.properties.iter().position(|property| property.key == OUTPUT_ID_PROPERTY)?;
     let Value::Text(id) = event.properties.remove(at).value else { return None };
     Some(Output {
@@ -125,21 +208,42 @@ mod tests {
     use crate::model::Property;
     use crate::testing::event;
 
+    /// The event as which the hub has an output.
+    fn sent(output: &Output, at: Timestamp) -> Event {
+        let mut properties = output.properties.clone();
+        properties.push(Property { key: OUTPUT_ID_PROPERTY.into(), value: Value::Text(output.id.clone()) });
+        Event {
+            enqueued_time: at,
+            partition_key: output.partition_key.clone(),
+            content_type: output.content_type.clone(),
+            message_id: Some(output.message_id.clone().unwrap_or_else(|| output.id.clone())),
+            correlation_id: output.correlation_id.clone(),
+            properties,
+            body: output.body.clone(),
+            ..event(0, "")
+        }
+    }
+
     #[test]
     fn a_letter_is_told_from_other_events_and_comes_back_whole() {
-        let sent = letter_of("flights", "delays", &event(9, "body"));
-        let mut properties = sent.properties.clone();
-        let foreign = Event { properties: properties.clone(), ..event(0, "body") };
-        assert_eq!(letter(foreign), None, "nobody named it");
-        properties.push(Property { key: OUTPUT_ID_PROPERTY.into(), value: Value::Text(sent.id.clone()) });
-        let came = Event {
-            partition_key: sent.partition_key.clone(),
-            content_type: sent.content_type.clone(),
-            message_id: Some(sent.id.clone()),
-            properties,
-            ..event(0, "body")
+        let letter = letter_of("flights", "delays", &event(9, "body"));
+        let Found::Letter(came) = Found::of(sent(&letter, 7)) else { panic!("a letter") };
+        assert_eq!((&came.letter, came.at), (&letter, 7));
+        let nameless = Event { properties: letter.properties.clone(), ..event(0, "body") };
+        assert!(matches!(Found::of(nameless), Found::Foreign));
+        assert!(matches!(Found::of(event(0, "body")), Found::Foreign));
+    }
+
+    #[test]
+    fn a_tombstone_says_which_letter_and_up_to_when() {
+        let came = Came { letter: letter_of("flights", "delays", &event(9, "body")), at: 7 };
+        let Found::Settled { id, through, whose } = Found::of(sent(&tombstone(&came, "discarded"), 8)) else {
+            panic!("a tombstone")
         };
-        assert_eq!(letter(came), Some(sent));
-        assert_eq!(letter(event(0, "body")), None);
+        assert_eq!((id, through), (came.letter.id.clone(), 7));
+        assert_eq!(property(&whose, ORIGIN_PROCESSOR_PROPERTY), property(&came.letter, ORIGIN_PROCESSOR_PROPERTY));
+        assert_eq!(property(&whose, ORIGIN_EVENT_HUB_PROPERTY), property(&came.letter, ORIGIN_EVENT_HUB_PROPERTY));
+        let body = String::from_utf8(whose.body.to_vec()).unwrap();
+        assert!(body.starts_with("The dead letter flights/3/9/rejected was discarded by"), "{body}");
     }
 }

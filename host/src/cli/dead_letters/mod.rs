@@ -35,8 +35,8 @@ Examples:
   weir dead-letters redrive weir.toml --all --module fixed.wasm     try a module on them first
   weir dead-letters discard weir.toml flights/0/7/rejected
 
-Works while `weir run` is running, for dead letters in a directory or in a container. Letters in a
-file or in an event hub can be listed, shown and sent back, but stay there.")]
+Works while `weir run` is running, for dead letters in a directory, a container or an event hub.
+Letters in a file can be listed, shown and sent back, but stay there.")]
 pub(crate) struct DeadLettersArgs {
     #[command(subcommand)]
     action: Action,

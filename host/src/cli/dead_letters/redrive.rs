@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use futures::stream::{self, StreamExt as _};
 
 use super::letter::{Head, event};
 use super::shelf::Entry;
@@ -23,7 +24,9 @@ use crate::seams::Sink as _;
 
 /// Letters that are sent, and then removed, together: as many may be sent twice when the command is cut short.
 const CHUNK: usize = 100;
-/// The same, in bytes.
+/// Of these, removed at a time.
+const AT_ONCE: usize = 16;
+/// The same as [`CHUNK`], in bytes.
 const CHUNK_BYTES: usize = 4 << 20;
 
 /// Send the events of letters back to where they came from, and remove the letters
@@ -38,8 +41,8 @@ Examples:
 An event goes out with its own body, key and properties; the host's are taken off, and
 weir-redriven-from is the letter's id. Every processor of the hub gets it, at the end of its
 partition. A letter is removed only after its event was accepted: when the command is cut short,
-some events may be sent twice, and none is lost. Letters in a file or an event
-hub stay there.
+some events may be sent twice, and none is lost. Letters in a file stay in it; in an event hub a
+further event says that they are done with.
 
 With --module the events run through a module on this machine, with the processor's `config`,
 limits and grants, and what comes out is printed, as `weir dev` does.")]
@@ -126,8 +129,14 @@ async fn send(
         if !desk.shelf.gives_up_letters() {
             continue;
         }
-        for (entry, head, letter) in letters {
-            match desk.shelf.remove(&entry, &letter).await {
+        let how = format!("sent to {hub}");
+        let removing = letters.into_iter().map(|(entry, head, letter)| {
+            let how = &how;
+            async move { (head, desk.shelf.remove(&entry, &letter, how).await) }
+        });
+        let mut removing = stream::iter(removing.collect::<Vec<_>>()).buffered(AT_ONCE);
+        while let Some((head, gone)) = removing.next().await {
+            match gone {
                 Ok(()) => removed += 1,
                 Err(why) => problems.push(format!(
                     "{} was sent, but could not be removed: {why}. Discard it; another redrive would send it twice",

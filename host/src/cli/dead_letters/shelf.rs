@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::stream::{self, Stream, StreamExt as _};
 
-use super::in_hub::LetterHub;
+use super::in_hub::{Came, LetterHub};
 use super::letter::text;
 use crate::azure::{BlobContainer, LetterContainer, Patience};
 use crate::cli::failure::Failure;
@@ -56,7 +56,7 @@ pub(super) enum Entry {
         bytes: u64,
     },
     /// It was read already: a hub is not asked for one event.
-    Read(Box<Output>),
+    Read(Box<Came>),
 }
 
 impl Entry {
@@ -64,7 +64,7 @@ impl Entry {
     pub(super) fn may_be(&self, wanted: &str) -> bool {
         match self {
             Self::Line { id, .. } => id == wanted,
-            Self::Read(letter) => letter.id == wanted,
+            Self::Read(came) => came.letter.id == wanted,
             Self::Place(place) => {
                 let mut parts = wanted.split('/').skip(1);
                 let partition = parts.next().is_some_and(|partition| place.is_in(partition));
@@ -76,7 +76,7 @@ impl Entry {
     pub(super) fn is_in(&self, wanted: &str) -> bool {
         match self {
             Self::Line { partition, .. } => partition.as_deref() == Some(wanted),
-            Self::Read(letter) => text(letter, ORIGIN_PARTITION_PROPERTY).as_deref() == Some(wanted),
+            Self::Read(came) => text(&came.letter, ORIGIN_PARTITION_PROPERTY).as_deref() == Some(wanted),
             Self::Place(place) => place.is_in(wanted),
         }
     }
@@ -112,7 +112,7 @@ impl Shelf {
             Some(SinkConfig::File(path)) => (Kind::File((**path).clone()), format!("the file {path:?}")),
             Some(SinkConfig::EventHub { namespace, event_hub }) => {
                 let address = Address::of(namespace);
-                let letters = LetterHub { namespace: hub::namespace(namespace)?, address, name: event_hub.to_string() };
+                let letters = LetterHub::new(hub::namespace(namespace)?, address, event_hub.to_string());
                 let name = letters.to_string();
                 (Kind::Hub(Box::new(letters)), name)
             }
@@ -135,7 +135,7 @@ impl Shelf {
 
     /// Whether letters can be taken away one by one.
     pub(super) fn gives_up_letters(&self) -> bool {
-        !matches!(self.kind, Kind::File(_) | Kind::Hub(_))
+        !matches!(self.kind, Kind::File(_))
     }
 
     /// Where the processor's letters are, and what is wrong with others. The error is a sentence for a person.
@@ -232,7 +232,7 @@ impl Shelf {
                 let line = line(path, *at, *bytes).map_err(|error| format!("can't read {name}: {error}"))?;
                 (Some(line), None, name)
             }
-            (_, Entry::Read(letter)) => return Ok(Some(Letter { output: (**letter).clone(), etag: None })),
+            (_, Entry::Read(came)) => return Ok(Some(Letter { output: came.letter.clone(), etag: None })),
             _ => return Ok(None),
         };
         let Some(content) = content else { return Ok(None) };
@@ -240,8 +240,9 @@ impl Shelf {
         Ok(Some(Letter { output, etag }))
     }
 
-    /// Removes a letter that was read. The error is a clause for a person.
-    pub(super) async fn remove(&self, entry: &Entry, letter: &Letter) -> Result<(), String> {
+    /// Removes a letter that was read, in a hub by a word that it is done with. `how` completes "the letter was". The error is a clause for
+    /// a person.
+    pub(super) async fn remove(&self, entry: &Entry, letter: &Letter, how: &str) -> Result<(), String> {
         match (&self.kind, entry, &letter.etag) {
             (Kind::Directory(letters), Entry::Place(place), _) => {
                 letters.remove(place).map_err(|error| error.to_string())
@@ -251,7 +252,7 @@ impl Shelf {
                 Ok(Written::Conflict) => Err("it was written again meanwhile".into()),
                 Err(error) => Err(error.to_string()),
             },
-            (Kind::Hub(_), ..) => Err("events can't be taken out of an event hub".into()),
+            (Kind::Hub(hub), Entry::Read(came), _) => hub.settle(came, how).await,
             _ => Err("letters can't be taken out of a file".into()),
         }
     }
