@@ -19,6 +19,7 @@ mod reach;
 mod run;
 mod send;
 mod signals;
+mod state;
 mod stores;
 mod summary;
 mod tail;
@@ -57,6 +58,7 @@ A first round, without an Azure account (`cargo xtask guests` builds modules to 
   weir run weir.toml                         what runs in production (docs/configuration.md)
   weir checkpoints weir.toml                 how far it is
   weir dead-letters list weir.toml           what could not be processed, and why
+  weir state scan weir.toml                  what processors keep
 
 Exit codes: 0 all went well; 1 something failed, and a message says what; 2 the command line or
 the configuration is wrong; 3 stopped before everything in hand was finished (nothing is lost: it
@@ -72,6 +74,7 @@ enum Command {
     Check(check::CheckArgs),
     Checkpoints(checkpoints::CheckpointsArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
+    State(state::StateArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -117,6 +120,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Check(args) => check::check(&args),
             Command::Checkpoints(args) => checkpoints::checkpoints(args).await,
             Command::DeadLetters(args) => dead_letters::dead_letters(args).await,
+            Command::State(args) => state::state(args).await,
         }
     });
     // Whatever still blocks a thread (a name lookup, a read of standard input) has nothing to finish any more.

@@ -39,15 +39,15 @@ pub(super) const AT_ONCE: usize = 8;
 
 /// What the user may allow.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Permission {
+pub(crate) struct Permission {
     /// To take the partition from a host that is at work on it.
-    pub(super) force: bool,
+    pub(crate) force: bool,
     /// To lose the processor's state.
-    pub(super) drop_state: bool,
+    pub(crate) drop_state: bool,
 }
 
 /// A processor's hub and store.
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) scope: Scope,
     pub(super) source: SdkSource,
     pub(super) store: Arc<dyn CheckpointStore>,
@@ -69,17 +69,19 @@ struct Fleet {
 
 /// A checkpoint to be moved.
 #[derive(Debug)]
-pub(super) struct Change {
-    pub(super) info: PartitionInfo,
+pub(crate) struct Change {
+    pub(crate) info: PartitionInfo,
     /// `None`: there is none.
-    pub(super) before: Option<Checkpoint>,
-    pub(super) after: Position,
-    pub(super) owner: Option<Owner>,
+    pub(crate) before: Option<Checkpoint>,
+    pub(crate) after: Position,
+    pub(crate) owner: Option<Owner>,
+    /// What it carries then.
+    pub(crate) state: StateImage,
 }
 
 /// A host that is at work on a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(crate) struct Owner {
     pub(super) id: OwnerId,
     /// When it last said so.
     pub(super) age: Option<Duration>,
@@ -87,7 +89,7 @@ pub(super) struct Owner {
 
 impl Place {
     /// `write`: whether anything is to be written, which a directory has to be locked for.
-    pub(super) async fn find(config: &Config, processor: &ProcessorConfig, write: bool) -> Result<Self, Failure> {
+    pub(crate) async fn find(config: &Config, processor: &ProcessorConfig, write: bool) -> Result<Self, Failure> {
         let stores = Stores::new(&config.checkpoints).map_err(Failure::failed)?;
         let scope = scope(processor);
         let owner = OwnerId::from(&*format!("weir-checkpoints-{}", std::process::id()));
@@ -109,7 +111,7 @@ impl Place {
     }
 
     /// What the hub says of all its partitions, in their order.
-    pub(super) async fn partitions(&self) -> Result<Vec<PartitionInfo>, Failure> {
+    pub(crate) async fn partitions(&self) -> Result<Vec<PartitionInfo>, Failure> {
         let failed = |error| Failure::failed(format!("can't ask {} for its partitions: {error}", self.scope.event_hub));
         let mut ids = self.source.partitions().await.map_err(failed)?;
         ids.sort_by_key(|id| (id.as_str().len(), id.clone()));
@@ -117,18 +119,18 @@ impl Place {
         infos.try_collect().await.map_err(failed)
     }
 
-    pub(super) async fn listing(&self) -> Result<Listing, Failure> {
+    pub(crate) async fn listing(&self) -> Result<Listing, Failure> {
         let listed = self.store.list().await;
         listed.map_err(|error| Failure::failed(format!("can't list the checkpoints of {}: {error}", self.scope)))
     }
 
-    pub(super) async fn load(&self, partition: &PartitionId) -> Result<Option<Checkpoint>, String> {
+    pub(crate) async fn load(&self, partition: &PartitionId) -> Result<Option<Checkpoint>, String> {
         let found = self.store.load(partition).await.map_err(|error| error.to_string())?;
         Ok(found.map(|(checkpoint, _)| checkpoint))
     }
 
     /// Who is at work on a partition.
-    pub(super) fn owner(&self, listing: &Listing, partition: &PartitionId) -> Option<Owner> {
+    pub(crate) fn owner(&self, listing: &Listing, partition: &PartitionId) -> Option<Owner> {
         let record = listing.partitions.iter().find(|record| record.partition == *partition)?;
         live_owner(record.ownership.as_ref()?, &listing.hosts, self.fleet?.expiry)
     }
@@ -172,10 +174,10 @@ impl Place {
     }
 
     async fn commit(&self, tenancy: &Tenancy, change: &Change, permission: Permission) -> Result<(), String> {
-        let Change { info, before, after, .. } = change;
+        let Change { info, before, after, state, .. } = change;
         let partition = &info.id;
         let Tenancy { generation, mark, .. } = *tenancy;
-        let new = Checkpoint { position: after.clone(), generation, mark: Some(mark), state: StateImage::default() };
+        let new = Checkpoint { position: after.clone(), generation, mark: Some(mark), state: state.clone() };
         for _ in 0..ATTEMPTS {
             let found = self.store.load(partition).await.map_err(|error| error.to_string())?;
             if found.as_ref().is_some_and(|(found, _)| *found == new) {
@@ -310,7 +312,7 @@ fn has_state(checkpoint: &Checkpoint) -> String {
 
 impl Change {
     /// What stands against it. The errors are clauses for a person.
-    pub(super) fn obstacles(&self, permission: Permission) -> Vec<String> {
+    pub(crate) fn obstacles(&self, permission: Permission) -> Vec<String> {
         let owner = self.owner.as_ref().filter(|_| !permission.force).map(in_use);
         let state = self.before.as_ref().filter(|before| !before.state.is_empty() && !permission.drop_state);
         owner.into_iter().chain(state.map(has_state)).collect()
@@ -356,7 +358,7 @@ pub(super) fn confirm(count: usize, yes: bool) -> Result<(), Failure> {
 }
 
 /// Writes all of them; each by itself, so that what fails with one leaves the others. The problems are lines for a person.
-pub(super) async fn write_all(place: &Place, changes: &[Change], permission: Permission) -> Vec<String> {
+pub(crate) async fn write_all(place: &Place, changes: &[Change], permission: Permission) -> Vec<String> {
     let mut problems = vec![];
     let mut count = 0;
     let announced = |fleet| Announced::new(&*place.store, fleet, &place.owner, place.incarnation);
@@ -472,7 +474,7 @@ mod tests {
                 mark: None,
                 state: StateImage::default(),
             });
-            Change { info, before, after: position(after), owner: None }.effect()
+            Change { info, before, after: position(after), owner: None, state: StateImage::default() }.effect()
         };
         assert_eq!(effect(Some(150), 99), (51, 0));
         assert_eq!(effect(Some(150), 199), (0, 49));

@@ -19,6 +19,7 @@ use crate::cli::say;
 use crate::config::{CheckpointsConfig, Config};
 use crate::model::{PartitionId, PartitionInfo, Position, Scope};
 use crate::seams::EventSource;
+use crate::state::StateImage;
 
 /// Take over the checkpoints that processors of other kinds left in a container
 #[derive(Debug, Args)]
@@ -131,7 +132,13 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
             }
             _ => {}
         }
-        let change = Change { owner: place.owner(&listing, &partition), info, before, after: position };
+        let change = Change {
+            owner: place.owner(&listing, &partition),
+            info,
+            before,
+            after: position,
+            state: StateImage::default(),
+        };
         match change.obstacles(permission) {
             obstacles if obstacles.is_empty() => changes.push(change),
             obstacles => problems.extend(obstacles.iter().map(|why| format!("partition {partition}: {why}"))),

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
+pub(crate) use change::{Change, Permission, Place, write_all};
 
 /// Show per partition the checkpoint, what was last enqueued, and the lag; or move the checkpoints
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ use crate::cli::tail::From as Target;
 use crate::config::Config;
 use crate::model::{PartitionId, PartitionInfo};
 use crate::seams::Listing;
+use crate::state::StateImage;
 
 /// Move checkpoints back or forward, so that processing goes on elsewhere
 #[derive(Debug, Args)]
@@ -110,7 +111,7 @@ async fn look(
     let found = async {
         let before = place.load(&partition).await?;
         let after = place::find(&place.source, &info, to).await?;
-        Ok(Change { owner: place.owner(listing, &partition), info, before, after })
+        Ok(Change { owner: place.owner(listing, &partition), info, before, after, state: StateImage::default() })
     };
     let found = found.await;
     (partition, found)
