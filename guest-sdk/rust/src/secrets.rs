@@ -25,10 +25,10 @@ impl fmt::Display for SecretError {
 
 impl std::error::Error for SecretError {}
 
-/// Without its secret a processor can't open: a person must look.
+/// Like [`Problem`]'s. A secret that stays away stops the partition, when the attempts of `retry` are used up.
 impl From<SecretError> for Failure {
     fn from(error: SecretError) -> Self {
-        Self::Fatal(error.0)
+        Self::retry(error.0)
     }
 }
 

@@ -87,7 +87,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<(), Failure> {
         limits: Limits::default(),
         grants,
         failures: BreakerPolicy::default().failures,
-        hint: " (here: in a file, without that header, which --grants names)",
+        hint: "\n(here: without the header, in a file that --grants names)",
     };
     try_out(args, input, trial).await
 }

@@ -5,11 +5,14 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::{Cli, Command};
 
-const COMMANDS: [&str; 8] = ["run", "dev", "emulator", "send", "tail", "check", "checkpoints", "dead-letters"];
+const COMMANDS: [&str; 9] = ["run", "dev", "emulator", "send", "tail", "check", "checkpoints", "dead-letters", "state"];
 
 /// Commands of commands.
-const ACTIONS: [(&str, &[&str]); 2] =
-    [("checkpoints", &["set", "import"]), ("dead-letters", &["list", "show", "redrive", "discard"])];
+const ACTIONS: [(&str, &[&str]); 3] = [
+    ("checkpoints", &["set", "import"]),
+    ("dead-letters", &["list", "show", "redrive", "discard"]),
+    ("state", &["get", "scan", "export", "import"]),
+];
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(line.split_whitespace())

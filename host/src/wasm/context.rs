@@ -26,8 +26,12 @@ use crate::state::PartitionState;
 
 /// Properties that a guest may select by name: the host looks for each in every event, on the guest's thread but not on its time.
 const PROPERTY_KEYS: usize = 64;
-/// Handles (streams, pollables) that a guest may hold.
-const RESOURCES: usize = 1000;
+/// Handles (streams, pollables, requests) that a guest may hold. Some stand for memory of the host.
+const RESOURCES: usize = 256;
+/// Bytes of the headers of one request or answer.
+const HEADERS: usize = 32 << 10;
+/// Random bytes of one call, which can't be cut off.
+const RANDOM: u64 = 64 << 10;
 
 /// What the instances of a processor share.
 #[derive(Clone)]
@@ -75,8 +79,11 @@ impl Context {
             .stderr(stderr.clone())
             .allow_tcp(false)
             .allow_udp(false)
-            .allow_ip_name_lookup(false);
+            .allow_ip_name_lookup(false)
+            .max_random_size(RANDOM);
         grants.furnish(&mut wasi)?;
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(HEADERS);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         Ok(Self {
@@ -92,7 +99,7 @@ impl Context {
             stderr,
             stdout,
             wasi: wasi.build(),
-            http: WasiHttpCtx::new(),
+            http,
             outgoing: grants.outgoing(io),
             grants,
             state: opening.state.clone(),

@@ -15,7 +15,7 @@ mod tests;
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,16 @@ pub use self::allow::Origin;
 
 /// Refusals that are noted in one call.
 const NOTES: usize = 8;
+/// Requests that may wait for their turn, for each that is under way.
+const WAITING: usize = 4;
+/// What a guest may write of a body at once: the host holds two of these for each request.
+const CHUNK: usize = 64 << 10;
+/// How long a connection is kept for the next request, and how many to one host.
+const IDLE: (Duration, usize) = (Duration::from_secs(10), 4);
+/// Names that are resolved at a time in this process. A look-up can't be cut off, and each takes one of the threads that files are read on.
+const LOOKUPS: usize = 32;
+
+static LOOKING_UP: Semaphore = Semaphore::const_new(LOOKUPS);
 
 /// What a processor may reach by HTTP, and how much of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +60,7 @@ pub struct HttpGrant {
     pub request_bytes: usize,
     /// Bytes of one answer's body.
     pub response_bytes: usize,
-    /// Requests of one instance under way at a time; further ones wait.
+    /// Requests of one instance under way at a time. Four times as many may wait for their turn; more are refused.
     pub concurrent: usize,
 }
 
@@ -87,7 +97,8 @@ impl HttpClient {
             .no_proxy()
             .referer(false)
             .timeout(grant.timeout)
-            .pool_max_idle_per_host(grant.concurrent)
+            .pool_idle_timeout(IDLE.0)
+            .pool_max_idle_per_host(IDLE.1)
             .dns_resolver(Arc::new(Checked { allowed: Arc::clone(&allowed), lookup }))
             .build()
             .map_err(|error| format!("no HTTP client can be made: {}", root(&error)))?;
@@ -99,6 +110,9 @@ impl HttpClient {
 pub(super) struct Outgoing {
     client: Option<Arc<HttpClient>>,
     io: Handle,
+    /// For requests that wait for their turn or are under way.
+    places: Arc<Semaphore>,
+    /// For those under way.
     permits: Arc<Semaphore>,
     notes: Notes,
 }
@@ -107,7 +121,8 @@ impl Outgoing {
     /// `io`: where the work is done. No client: every request is refused.
     pub(super) fn new(client: Option<Arc<HttpClient>>, io: Handle) -> Self {
         let permits = client.as_ref().map_or(0, |client| client.grant.concurrent);
-        Self { client, io, permits: Arc::new(Semaphore::new(permits)), notes: Notes::default() }
+        let places = Arc::new(Semaphore::new(permits * (1 + WAITING)));
+        Self { client, io, places, permits: Arc::new(Semaphore::new(permits)), notes: Notes::default() }
     }
 
     /// What was refused since the last time, each with the remedy.
@@ -144,26 +159,45 @@ impl WasiHttpHooks for Outgoing {
     ) -> Box<dyn Future<Output = Answered> + Send> {
         let Some(client) = self.client.clone() else { return Box::new(async { Err(Error::HttpRequestDenied) }) };
         let (io, permits, notes) = (self.io.clone(), Arc::clone(&self.permits), self.notes.clone());
+        // Now, and not when it is this request's turn: what waits holds its body.
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let most = client.grant.concurrent;
+            notes.add(format!(
+                "HTTP: {most} requests are under way and {} wait; more are refused (grants.http.concurrent)",
+                WAITING * most
+            ));
+            return Box::new(async { Err(Error::ConnectionLimitReached) });
+        };
         Box::new(async move {
             let request = client.admit(request, &notes)?;
-            let permit = permits.acquire_owned().await.map_err(|_| Error::ConnectionLimitReached)?;
+            let permit = tokio::time::timeout(client.grant.timeout, permits.acquire_owned()).await;
+            let Ok(Ok(permit)) = permit else {
+                notes.add(format!(
+                    "HTTP: no turn within {:?}: {} requests are under way, or their answers were not read to the end \
+                     (grants.http.concurrent)",
+                    client.grant.timeout, client.grant.concurrent
+                ));
+                return Err(Error::ConnectionLimitReached);
+            };
             let response = client.send(request, options.unwrap_or_default(), &io).await.map_err(|error| {
-                if let Error::DestinationIpProhibited = error.kind {
-                    notes.add(error.detail);
-                }
+                notes.add(error.detail);
                 error.kind
             })?;
             let limit = client.grant.response_bytes;
             let response = http::Response::from(response).map(|body| {
                 let body = Limited::new(body, limit).map_err(move |error| {
                     // Held until the body is read or dropped.
-                    let _ = &permit;
+                    let _ = (&permit, &place);
                     failed_answer(&*error, limit)
                 });
                 body.boxed_unsync()
             });
             Ok((response, Box::new(async { Ok(()) }) as Box<_>))
         })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
     }
 }
 
@@ -179,6 +213,9 @@ impl HttpClient {
         let (parts, body) = request.into_parts();
         let url = Url::parse(&parts.uri.to_string()).map_err(|_| Error::HttpRequestUriInvalid)?;
         let allowed = match parts.method {
+            _ if !url.username().is_empty() || url.password().is_some() => {
+                Err(format!("the URL to {} names a user, and is refused", url.origin().ascii_serialization()))
+            }
             http::Method::CONNECT => {
                 Err(format!("a CONNECT to {} would be a tunnel, and is refused", url.origin().ascii_serialization()))
             }
@@ -190,6 +227,8 @@ impl HttpClient {
         }
         let mut request = Request::new(parts.method, url);
         *request.headers_mut() = parts.headers;
+        // As the guest spelled it; the client makes it of the URL that was checked.
+        request.headers_mut().remove(http::header::HOST);
         if !body.is_end_stream() {
             let limited = Limited::new(body.map_err(|error| Box::new(error) as Boxed), self.grant.request_bytes);
             // Trailers have no place in the client's bodies.
@@ -207,9 +246,17 @@ impl HttpClient {
         let answered = match tokio::time::timeout(first_byte, sending).await {
             Ok(Ok(answered)) => answered,
             Ok(Err(_)) => {
-                return Err(Failed { kind: Error::ConnectionTerminated, detail: "the host is stopping".into() });
+                return Err(Failed {
+                    kind: Error::ConnectionTerminated,
+                    detail: "HTTP: a request was cut off: the host is stopping".into(),
+                });
             }
-            Err(_) => return Err(Failed { kind: Error::HttpResponseTimeout, detail: "no answer in time".into() }),
+            Err(_) => {
+                return Err(Failed {
+                    kind: Error::HttpResponseTimeout,
+                    detail: format!("HTTP: no answer within {first_byte:?}"),
+                });
+            }
         };
         let response = answered.map_err(|error| Failed {
             kind: failed_request(&error, self.grant.request_bytes),
@@ -218,7 +265,7 @@ impl HttpClient {
         match response.content_length() {
             Some(length) if length > self.grant.response_bytes as u64 => Err(Failed {
                 kind: Error::HttpResponseBodySize(Some(length)),
-                detail: "the answer is longer than grants.http.response-bytes".into(),
+                detail: format!("HTTP: an answer of {length} bytes is longer than grants.http.response-bytes"),
             }),
             _ => Ok(response),
         }
@@ -288,7 +335,15 @@ struct SystemLookup;
 
 impl Lookup for SystemLookup {
     fn lookup(&self, name: String) -> futures::future::BoxFuture<'static, std::io::Result<Vec<SocketAddr>>> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
+        Box::pin(async move {
+            let place = LOOKING_UP.acquire().await.map_err(std::io::Error::other)?;
+            let lookup = tokio::task::spawn_blocking(move || {
+                // Until it has really ended, whether or not anybody still waits for it.
+                let _place = place;
+                Ok((name.as_str(), 0).to_socket_addrs()?.collect())
+            });
+            lookup.await.map_err(std::io::Error::other)?
+        })
     }
 }
 

@@ -113,8 +113,8 @@ pub enum ModuleError {
     },
     /// It imports what its processor is not granted.
     #[error(
-        "the module {name} needs what it is not granted; if it may have that, add under [processor.grants]: {}",
-        lacks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        "the module {name} needs what it is not granted; if it may have that, add:\n  [processor.grants]{}",
+        lacks.iter().map(|need| format!("\n  {need}")).collect::<String>()
     )]
     Ungranted {
         /// The module.
@@ -170,6 +170,9 @@ impl Module {
         }
         let ready = options.grants.ready();
         let ready = ready.map_err(|problem| ModuleError::Grant { name: self.name.to_string(), problem })?;
+        for why in ready.secrets.unreadable() {
+            tracing::warn!(processor = %options.name, "{why}; until it can be, the module is refused it");
+        }
         Ok(Arc::new(ComponentProcessor::new(self.clone(), options, ready)))
     }
 }

@@ -37,6 +37,11 @@ impl Secrets {
         Self(secrets)
     }
 
+    /// What can't be read now, in a sentence each. It may come later.
+    pub(super) fn unreadable(&self) -> Vec<String> {
+        self.0.keys().filter_map(|name| self.get(name).err()).collect()
+    }
+
     /// The value. The error is for the guest, and says neither values nor paths.
     pub(super) fn get(&self, name: &str) -> Result<Vec<u8>, String> {
         match self.0.get(name) {
@@ -50,6 +55,10 @@ impl Secrets {
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    // Anything else may block a thread that others run on.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
     let mut value = Vec::new();
     std::fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut value)?;
     match value.len() as u64 > LARGEST {
@@ -82,6 +91,9 @@ mod tests {
         std::fs::write(&path, vec![b'x'; 65 << 10]).unwrap();
         let refused = secrets.get("token").unwrap_err();
         assert!(refused.contains("more than 64 KiB"), "{refused}");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(secrets.get("token").unwrap_err().contains("no regular file"));
         assert!(secrets.get("other").unwrap_err().contains("[processor.grants.secrets]"));
     }
 }

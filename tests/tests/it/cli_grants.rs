@@ -59,9 +59,9 @@ fn what_is_missing_is_said_before_anything_runs() {
     let ended = ended.expect_code(1);
     assert_eq!(got, Vec::<String>::new());
     is_for_people(&ended);
-    let said = ended.stderr.lines().find(|line| line.contains("does not run")).expect(&ended.stderr);
-    assert!(said.contains("if it may have that, add under [processor.grants]: "), "{said}");
-    assert!(said.contains("http = {") && !said.contains("clocks"), "{said}");
+    let said = ended.stderr.split_once("processor `copies` does not run: ").expect(&ended.stderr).1;
+    assert!(said.contains("if it may have that, add:\n  [processor.grants]\n"), "{said}");
+    assert!(said.contains("\n  http = {") && !said.contains("clocks"), "{said}");
 
     // `check` says the same beforehand, and what it says can be pasted.
     let report = run(["check", guest("courier").to_str().unwrap()]).expect_code(0).stdout;

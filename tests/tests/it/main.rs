@@ -5,6 +5,7 @@ mod cli;
 mod cli_checkpoints;
 mod cli_dead_letters;
 mod cli_grants;
+mod cli_state;
 mod fault_table;
 mod faults;
 mod hog;

@@ -106,7 +106,7 @@ static HTTP: Section = Section {
             Kind::Count(1, 1000),
             Value("16"),
             "4",
-            "Requests under way at a time, per partition. Further ones wait.",
+            "Requests under way at a time, per partition. Four times as many may wait for their turn; more are refused.",
         ),
     ],
 };

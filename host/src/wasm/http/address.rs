@@ -36,9 +36,35 @@ const V6: [([u16; 8], u32); 4] = [
     ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
 ];
 
-/// Whether an address is on the public internet. An IPv4 address in IPv6's clothes is judged as what it is.
-pub(super) fn is_public(address: IpAddr) -> bool {
+/// Where IPv6-only networks put the IPv4 internet (RFC 6052).
+const NAT64: ([u16; 8], u32) = ([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+
+/// Clouds' metadata and platform services. A wide network that is listed doesn't mean them.
+const METADATA: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// An address as what it is: an IPv4 address in IPv6's clothes, mapped or behind a translator, comes as the IPv4 address.
+pub(super) fn plain(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
+        // The last four of its bytes.
+        IpAddr::V6(address) if within_v6(address, NAT64.0, NAT64.1) => {
+            Ipv4Addr::from_bits(address.to_bits() as u32).into()
+        }
+        address => address,
+    }
+}
+
+pub(super) fn is_metadata(address: IpAddr) -> bool {
+    METADATA.contains(&plain(address))
+}
+
+/// Whether an address is on the public internet.
+pub(super) fn is_public(address: IpAddr) -> bool {
+    match plain(address) {
         IpAddr::V4(address) => !V4.iter().any(|&(network, length)| within_v4(address, network, length)),
         IpAddr::V6(address) => {
             within_v6(address, GLOBAL_V6.0, GLOBAL_V6.1)
@@ -94,6 +120,7 @@ mod tests {
             "::ffff:169.254.169.254",
             "::ffff:10.0.0.1",
             "::169.254.169.254",
+            "64:ff9b::10.0.0.1",
             "64:ff9b::a9fe:a9fe",
             "100::1",
             "2001::1",
@@ -130,6 +157,7 @@ mod tests {
             "198.20.0.0",
             "223.255.255.255",
             "::ffff:1.1.1.1",
+            "64:ff9b::1.1.1.1",
             "2001:200::1",
             "2001:4860:4860::8888",
             "2606:4700::1111",

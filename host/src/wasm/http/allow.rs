@@ -8,7 +8,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use reqwest::Url;
 
-use super::address::is_public;
+use super::address::{is_metadata, is_public, plain};
 
 /// Scheme, host and port that requests may go to: `https://api.example.com`, `http://10.1.2.3:8080`, or `https://*.example.com` for every
 /// host under a domain (not for the domain itself).
@@ -97,8 +97,12 @@ impl Allowed {
 
     /// Whether this address, which a name resolved to, may be connected to.
     pub(super) fn reaches(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        is_public(address) || self.networks.iter().any(|network| network.contains(&address))
+        let address = plain(address);
+        let listed = |network: &IpNet| {
+            let exactly = network.prefix_len() == network.max_prefix_len();
+            network.contains(&address) && (exactly || !is_metadata(address))
+        };
+        is_public(address) || self.networks.iter().any(listed)
     }
 }
 
@@ -187,5 +191,18 @@ mod tests {
         for address in ["10.2.0.1", "127.0.0.1", "169.254.169.254", "::ffff:169.254.169.254"] {
             assert!(!allowed.reaches(address.parse().unwrap()), "{address}");
         }
+    }
+
+    #[test]
+    fn metadata_services_are_listed_as_such_or_not_at_all() {
+        let metadata =
+            ["169.254.169.254", "100.100.100.200", "168.63.129.16", "fd00:ec2::254", "64:ff9b::169.254.169.254"];
+        let wide = allowed(&[], &["0.0.0.0/0", "::/0"]);
+        for address in metadata {
+            assert!(!wide.reaches(address.parse().unwrap()), "{address}");
+        }
+        assert!(wide.reaches("10.1.2.3".parse().unwrap()) && wide.reaches("64:ff9b::10.1.2.3".parse().unwrap()));
+        let exact = allowed(&[], &["169.254.169.254/32"]);
+        assert!(exact.reaches(metadata[0].parse().unwrap()) && exact.reaches(metadata[4].parse().unwrap()));
     }
 }

@@ -80,6 +80,24 @@ async fn types_alone_need_no_grant() {
     assert_eq!(interface("wasi:clocks/monotonic-clock@0.2.6", calls).into_iter().collect::<Vec<_>>(), [Need::Clocks]);
     let calls = r#"(export "get-random-u64" (func (result u64)))"#;
     assert_eq!(interface("wasi:random/random@0.2.0", calls).into_iter().collect::<Vec<_>>(), [Need::Random]);
+
+    // Types of every kind before it: which one an import means is counted through them all.
+    let text = r#"(component
+        (type $plain u64)
+        (core type $core (func))
+        (import "other:package/things@1.0.0" (instance $things (export "thing" (type (sub resource)))))
+        (alias export $things "thing" (type $thing))
+        (import "a-type" (type (eq $plain)))
+        (type $function (func (param "a" u64)))
+        (export $exported "its-type" (type $plain))
+        (type $none (instance (type $d u64) (export "duration" (type (eq $d)))))
+        (type $some (instance (export "now" (func (result u64)))))
+        (import "wasi:clocks/monotonic-clock@0.2.6" (instance (type $none)))
+        (import "wasi:random/random@0.2.6" (instance (type $some)))
+        (component $nothing) (instance $empty (instantiate $nothing))
+        (export "weir:processor/processor@0.1.0" (instance $empty)))"#;
+    let needs = weir_host::wasm::inspect(&wat::parse_str(text).unwrap()).needs;
+    assert_eq!(needs.into_iter().collect::<Vec<_>>(), [Need::Random]);
 }
 
 #[test]

@@ -1,0 +1,140 @@
+//! `weir state` over a directory: what a real guest keeps is found, copied out, put in, and gone on from.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use weir_tests::guests::guest;
+use weir_tests::weir::{Ended, Weir, command, run, run_with_input};
+
+use crate::cli::{Namespace, configuration_of, is_for_people, json_lines, path};
+
+struct Story {
+    namespace: Namespace,
+    directory: TempDir,
+    file: std::path::PathBuf,
+}
+
+impl Story {
+    fn new() -> Self {
+        let namespace = Namespace::start(&["flights:1"]);
+        let directory = TempDir::new().unwrap();
+        let file = configuration_of("ledger", &directory, &namespace.endpoint, "");
+        Self { namespace, directory, file }
+    }
+
+    /// Sends these commands and runs the ledger over them. What it said, in all of its runs.
+    fn run(&self, commands: &[&str]) -> Vec<String> {
+        let lines: String = commands.iter().map(|command| format!("{}\n", json!({ "body": command }))).collect();
+        run_with_input(["send", "--endpoint", &self.namespace.endpoint, "--hub", "flights"], &lines).expect_code(0);
+        run(["run", path(&self.file), "--until-caught-up"]).expect_code(0);
+        let out = fs::read_to_string(self.directory.path().join("out.ndjson")).unwrap();
+        json_lines(&out).iter().map(|line| line["body"].to_string().trim_matches('"').to_owned()).collect()
+    }
+
+    fn state(&self, arguments: &[&str]) -> Ended {
+        let (action, rest) = arguments.split_first().unwrap();
+        run([&["state", action, path(&self.file)], rest].concat())
+    }
+
+    fn import(&self, lines: &str, more: &[&str]) -> Ended {
+        let file = self.directory.path().join("state.ndjson");
+        fs::write(&file, lines).unwrap();
+        self.state(&[&["import", path(&file), "--yes"], more].concat())
+    }
+}
+
+#[test]
+fn state_is_found_copied_out_put_in_and_gone_on_from() {
+    let story = Story::new();
+    assert_eq!(
+        story.run(&["add:a", "add:a", "add:b", "fill:big:100", "wake:9000000000000"]),
+        ["1", "2", "1", "kept", "asleep"]
+    );
+
+    let got = story.state(&["get", "a"]).expect_code(0);
+    assert_eq!((got.stdout.as_str(), got.stderr.as_str()), ("2\n", "partition 0, as of event 4:\n"));
+    let missing = story.state(&["get", "c"]).expect_code(1);
+    is_for_people(&missing);
+    assert!(missing.stderr.contains("has the key \"c\"; `weir state scan` lists keys"), "{}", missing.stderr);
+
+    let table = story.state(&["scan"]).expect_code(0);
+    assert_eq!(table.stdout.lines().count(), 4, "{}", table.stdout);
+    assert!(table.stdout.contains("xxxx…"), "{}", table.stdout);
+    assert!(table.stderr.contains("as of event 4, to be woken at 9000000000000 ms"), "{}", table.stderr);
+    let keys: Value = serde_json::from_str(&story.state(&["scan", "b", "--json"]).expect_code(0).stdout).unwrap();
+    assert_eq!(keys[0]["keys"], json!([{ "key": "b", "bytes": 1 }, { "key": "big", "bytes": 100 }]));
+
+    let exported = story.state(&["export"]).expect_code(0).stdout;
+    let lines = json_lines(&exported);
+    assert_eq!(lines[0]["sequence-number"], 4);
+    assert_eq!(lines[1], json!({ "key": "a", "value": "2" }));
+    assert_eq!(story.state(&["export"]).expect_code(0).stdout, exported, "the same state, the same lines");
+
+    let mended = exported.replace(r#"{"key":"a","value":"2"}"#, r#"{"key":"a","value":"41"}"#);
+    assert!(story.import(&mended, &[]).expect_code(0).stderr.contains("3 keys imported"));
+    assert_eq!(story.state(&["export"]).expect_code(0).stdout, mended, "wake-up and all");
+    assert_eq!(story.run(&["add:a", "add:b"])[5..], ["42", "2"]);
+
+    // By now the checkpoint is further.
+    let old = story.import(&mended, &[]).expect_code(1);
+    is_for_people(&old);
+    assert!(old.stderr.contains("the file has its state as of event 4, and its checkpoint is at 6"), "{}", old.stderr);
+    story.import(&mended, &["--at-checkpoint"]).expect_code(0);
+    assert_eq!(story.run(&["add:a"])[7..], ["42"]);
+
+    for (lines, why) in [
+        ("{\"key\":\"a\",\"value\":\"1\"}\n", "line 1: comes before the head"),
+        ("hello\n", "line 1: is no line of `weir state export`"),
+        (&*mended.replace("\"weir-state\":1", "\"weir-state\":2"), "it is of version 2, and this Weir reads 1"),
+        (&*mended.replace("\"partition\":\"0\"", "\"partition\":\"7\""), "has no such partition"),
+        ("", "holds no state"),
+    ] {
+        let refused = story.import(lines, &[]).expect_code(1);
+        is_for_people(&refused);
+        assert!(refused.stderr.contains(why) && refused.stderr.contains("nothing was written"), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn a_running_deployment_is_read_and_never_written() {
+    let story = Story::new();
+    story.run(&["add:a"]);
+    let exported = story.state(&["export"]).expect_code(0).stdout;
+    let weir = Weir::start(&mut command(["run", path(&story.file)]));
+    weir.wait_stderr("ledger.wasm");
+    assert_eq!(story.state(&["get", "a"]).expect_code(0).stdout, "1\n");
+    let refused = story.import(&exported, &[]).expect_code(1);
+    assert!(refused.stderr.contains("a running host"), "{}", refused.stderr);
+    drop(weir.kill());
+    story.import(&exported, &[]).expect_code(0);
+}
+
+/// The checkpoint's file.
+fn record(directory: &Path) -> std::path::PathBuf {
+    let mut found = vec![directory.join("checkpoints")];
+    while let Some(path) = found.pop() {
+        if path.is_dir() {
+            found.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.file_name().is_some_and(|name| name.to_string_lossy().contains("checkpoint")) {
+            return path;
+        }
+    }
+    panic!("no checkpoint in {}", directory.display());
+}
+
+#[test]
+fn a_damaged_state_is_refused_with_the_way_out() {
+    let story = Story::new();
+    story.run(&["add:a"]);
+    let record = record(story.directory.path());
+    let text = fs::read_to_string(&record).unwrap();
+    fs::write(&record, text.replacen("\"sequence-number\": 0", "\"sequence-number\": 1", 1)).unwrap();
+    let refused = story.state(&["scan"]).expect_code(1);
+    is_for_people(&refused);
+    assert!(refused.stderr.contains("partition 0"), "{}", refused.stderr);
+    let stopped = run(["run", path(&story.file), "--until-caught-up"]).expect_code(1);
+    is_for_people(&stopped);
+    assert!(guest("ledger").is_file());
+}
