@@ -28,8 +28,8 @@ Examples:
 
 The lines are those that `weir state export` prints. The whole state of each partition in the file
 is replaced; its checkpoint stays where it is. So the file has to be as of that very event: an
-older state lacks what the events since then did, and those don't come again. --at-checkpoint takes
-it all the same, for a state that was mended by hand or made elsewhere.
+older state lacks what the events since then did, and those don't come again. A state that was
+mended by hand or made elsewhere is taken all the same with --at-checkpoint.
 
 Refuses while a host is at work on a partition. Nothing is written before you agree.")]
 pub(super) struct ImportArgs {
