@@ -1,6 +1,8 @@
 //! A fleet of real `weir` processes over Azurite and a local namespace: started, stopped, killed, suspended, and watched by somebody
 //! who is none of them.
 //!
+//! The guest passes events on and counts them in its state, which at the end must hold each of them once, whatever befell the hosts.
+//!
 //! Events keep coming in while a [`Fleet`] lives. A witness reads the output hub and the checkpoint records all the time; with what the hosts log
 //! of their tenancies that makes a [`History`], which [`Fleet::end`] judges.
 
@@ -22,8 +24,9 @@ use tokio::task::JoinHandle;
 use weir_amqp::message::MessageParts;
 use weir_emulator::{Emulator, EmulatorConfig, HubSpec, Incoming};
 use weir_host::azure::{BlobContainer, BlobStore, Patience};
-use weir_host::model::Scope;
+use weir_host::model::{PartitionId, Scope};
 use weir_host::seams::CheckpointStore as _;
+use weir_host::state::PartitionState;
 
 use self::history::{Findings, History, Partition, Step};
 use self::witness::{Sights, Witness};
@@ -66,7 +69,7 @@ impl Fleet {
     pub async fn begin(blobs: &str, expiry: Duration) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         // Before events come in: building it may take a while.
-        let module = guest("identity");
+        let module = guest("ledger");
         let hubs = ["in", "out"].map(|name| HubSpec { name: name.into(), partitions: PARTITIONS });
         let config = EmulatorConfig { listen: "127.0.0.1:0".into(), hubs: hubs.into(), ..EmulatorConfig::default() };
         let emulator = Arc::new(Emulator::start(config).await.unwrap());
@@ -122,9 +125,10 @@ impl Fleet {
             cache = "{}"
             guest-threads = 1
             [[processor]]
-            name = "identity"
+            name = "counts"
             module = "{}"
             event-hub = "in"
+            config = {{ count = true }}
             batch = {{ events = 50, linger = "20 ms" }}
             checkpoint = {{ interval = "500 ms", events = 200 }}
             [processor.outputs.default]
@@ -315,6 +319,9 @@ impl Fleet {
         };
         self.until("the last checkpoints are seen", || is_last(&self.sights())).await;
         self.witness.abort();
+        for (partition, count) in &published {
+            self.state_counts(*partition, *count).await;
+        }
         self.history.published = published;
         let seen = self.sights().all.iter().map(|sight| sight.seen).collect();
         self.history.seen = seen;
@@ -326,6 +333,25 @@ impl Fleet {
         );
         assert!(findings.violations.is_empty(), "the history is not sound:\n{}", findings.violations.join("\n"));
         findings
+    }
+}
+
+impl Fleet {
+    /// The state of a partition is that of one pass over so many events.
+    async fn state_counts(&self, partition: Partition, count: i64) {
+        let id = PartitionId::from(&*partition.to_string());
+        let (checkpoint, _) = self.store.load(&id).await.unwrap().expect("a checkpoint");
+        let state = PartitionState::load(usize::MAX, checkpoint.position, checkpoint.state).unwrap();
+        let text = |value: Option<bytes::Bytes>| String::from_utf8(value.unwrap_or_default().to_vec()).unwrap();
+        assert_eq!(text(state.get("count")), count.to_string(), "partition {partition}: each event once");
+        let last = state.scan("last/", None, usize::MAX);
+        assert_eq!(last.len() as i64, count.min(1000), "partition {partition}");
+        for (key, value) in last {
+            let number: i64 = text(Some(value)).trim_start().parse().unwrap();
+            let remainder: i64 = key["last/".len()..].parse().unwrap();
+            let expected = (count - 1) - (count - 1 - remainder).rem_euclid(1000);
+            assert_eq!(number, expected, "partition {partition}, {key}, {count} events");
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! A guest for tests: it keeps sums in its state, and does with them what the bodies of its events say.
+//! A guest for tests: it keeps sums in its state, and does with them what the bodies of its events say. With `count = true` in its config it obeys
+//! nothing: it passes events on, counts them under `count`, and keeps each one's number under `last/` and its remainder by [`LAST`].
 //!
 //! | command | what happens |
 //! |---|---|
@@ -10,19 +11,33 @@
 //! | `wake:MS` | asks to be woken at this time; a tick emits its time and the sum `ticks` |
 //! | `panic` `retry` `hold` `reject` `again` | after what came before in the batch: it breaks, or answers so (`again`: this event and those after it) |
 
+use serde::Deserialize;
 use weir_guest::state::{self, raw};
-use weir_guest::{Ack, Event, Failure, NoConfig, Opening, Output, Outputs, Processor, Progress, export, timers};
+use weir_guest::{Ack, Event, Failure, Opening, Output, Outputs, Processor, Progress, export, timers};
 
-struct Ledger;
+/// Keys under `last/`: with their values more than a commit writes anew.
+const LAST: i64 = 1000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+struct Config {
+    count: bool,
+}
+
+struct Ledger(Config);
 
 impl Processor for Ledger {
-    type Config = NoConfig;
+    type Config = Config;
 
-    fn open(_: NoConfig, _: &Opening) -> Result<Self, Failure> {
-        Ok(Self)
+    fn open(config: Config, _: &Opening) -> Result<Self, Failure> {
+        Ok(Self(config))
     }
 
     fn process(&mut self, events: Vec<Event>, out: &mut Outputs) -> Result<Ack, Failure> {
+        if self.0.count {
+            return count(events, out);
+        }
         let mut ack = Ack::all();
         for (index, event) in (0..).zip(events) {
             let command = event.text().unwrap_or_default();
@@ -76,6 +91,17 @@ impl Processor for Ledger {
 }
 
 export!(Ledger);
+
+fn count(events: Vec<Event>, out: &mut Outputs) -> Result<Ack, Failure> {
+    let sum = state::get::<usize>("count")?.unwrap_or_default() + events.len();
+    state::set("count", &sum)?;
+    for (index, event) in (0..).zip(events) {
+        let number = event.sequence_number;
+        raw::set(&format!("last/{:03}", number % LAST), format!("{number:>300}"))?;
+        out.emit(Output::from(event).from_event(index));
+    }
+    Ok(Ack::all())
+}
 
 fn add(key: &str) -> Result<u64, state::Error> {
     let sum = state::get::<u64>(key)?.unwrap_or_default() + 1;
