@@ -23,6 +23,10 @@ const LAST: i64 = 1000;
 #[derive(Default)]
 struct Config {
     count: bool,
+    /// For the benchmark: so many keys are read, or written, for each event, and nothing else is done.
+    reads: usize,
+    writes: usize,
+    work: bool,
 }
 
 struct Ledger(Config);
@@ -37,6 +41,9 @@ impl Processor for Ledger {
     fn process(&mut self, events: Vec<Event>, out: &mut Outputs) -> Result<Ack, Failure> {
         if self.0.count {
             return count(events, out);
+        }
+        if self.0.work {
+            return self.work(&events);
         }
         let mut ack = Ack::all();
         for (index, event) in (0..).zip(events) {
@@ -86,6 +93,22 @@ impl Processor for Ledger {
     fn tick(&mut self, now: i64, out: &mut Outputs) -> Result<Ack, Failure> {
         let ticks = add("ticks")?;
         out.emit(Output::new(format!("{now} {ticks}")).from_key(format!("tick/{ticks}")));
+        Ok(Ack::all())
+    }
+}
+
+impl Ledger {
+    fn work(&self, events: &[Event]) -> Result<Ack, Failure> {
+        let mut found = 0;
+        for (n, event) in events.iter().enumerate() {
+            for k in 0..self.0.reads {
+                found += raw::get(&format!("w/{:04}", (n * 10 + k) % 1000)).map_or(0, |value| value.len());
+            }
+            for k in 0..self.0.writes {
+                raw::set(&format!("w/{:04}", (n * 10 + k) % 1000), event.body.get(..100).unwrap_or_default())?;
+            }
+        }
+        std::hint::black_box(found);
         Ok(Ack::all())
     }
 }
