@@ -48,7 +48,7 @@ pub(crate) struct Permission {
 
 /// A processor's hub and store.
 pub(crate) struct Place {
-    pub(super) scope: Scope,
+    pub(crate) scope: Scope,
     pub(super) source: SdkSource,
     pub(super) store: Arc<dyn CheckpointStore>,
     /// `None`: a lock says who works here.

@@ -22,6 +22,8 @@ pub(super) enum Line {
         partition: String,
         /// The event that the state is as of.
         sequence_number: i64,
+        /// How many keys follow: a file that was cut off is told by it.
+        keys: usize,
         /// When the processor wants to be woken, in milliseconds since 1970.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         wake_at: Option<Timestamp>,
@@ -62,9 +64,10 @@ mod tests {
             of: "n/hub/g".into(),
             partition: "3".into(),
             sequence_number: 7,
+            keys: 2,
             wake_at: None,
         };
-        assert_eq!(shown(&head), r#"{"weir-state":1,"of":"n/hub/g","partition":"3","sequence-number":7}"#);
+        assert_eq!(shown(&head), r#"{"weir-state":1,"of":"n/hub/g","partition":"3","sequence-number":7,"keys":2}"#);
         assert_eq!(shown(&Line::entry("a", b"{\"n\":1}")), r#"{"key":"a","value":"{\"n\":1}"}"#);
         assert_eq!(shown(&Line::entry("a", &[0xff, 0])), r#"{"key":"a","value-base64":"/wA="}"#);
         for line in [head, Line::entry("a", b"x"), Line::entry("b", &[0xff])] {

@@ -41,6 +41,7 @@ pub(super) async fn export(args: ExportArgs) -> Result<(), Failure> {
                 of: scope.to_string(),
                 partition: one.partition.to_string(),
                 sequence_number: one.position.sequence_number,
+                keys: one.state.keys(),
                 wake_at: one.state.wake(),
             })?;
             for (key, value) in entries(&one.state, "") {

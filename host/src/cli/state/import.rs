@@ -4,6 +4,8 @@
 //! checkpoint's event stays. A state that was exported as of another event would count events twice or leave them out, so that is refused
 //! unless it is asked for.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -48,10 +50,13 @@ pub(super) struct ImportArgs {
 
 /// What the file has for one partition.
 struct Given {
+    /// Namespace, hub and group.
+    of: String,
     partition: String,
     as_of: i64,
+    keys: usize,
     wake_at: Option<Timestamp>,
-    entries: Vec<(String, Vec<u8>)>,
+    entries: BTreeMap<String, Vec<u8>>,
 }
 
 pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
@@ -63,11 +68,24 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     let (mut changes, mut problems, mut keys) = (vec![], vec![], 0);
     for one in &given {
         let whose = |why: String| format!("partition {}: {why}", one.partition);
+        if one.of != place.scope.to_string() {
+            problems
+                .push(whose(format!("the file has a state of {}, and the processor reads {}", one.of, place.scope)));
+            continue;
+        }
+        if one.keys != one.entries.len() {
+            problems.push(whose(format!(
+                "the file has {} of its {} keys: it was cut off, or `keys` of the partition's head has to be corrected",
+                one.entries.len(),
+                one.keys
+            )));
+            continue;
+        }
         let Some(info) = infos.iter().find(|info| info.id.as_str() == one.partition).cloned() else {
             problems.push(whose(format!("the hub {} has no such partition", processor.event_hub)));
             continue;
         };
-        // What can't be read may be replaced: that is what an import is for. But then nobody knows its event.
+        // Without a checkpoint that can be read, nobody knows its event.
         let before = match place.load(&info.id).await {
             Ok(Some(before)) => before,
             Ok(None) => {
@@ -155,8 +173,8 @@ fn read(file: &Path) -> Result<Vec<Given>, Failure> {
             Line::Head { partition, .. } if all.iter().any(|one| one.partition == partition) => {
                 return Err(wrong(number, &format!("partition {partition} begins a second time")));
             }
-            Line::Head { partition, sequence_number, wake_at, .. } => {
-                all.push(Given { partition, as_of: sequence_number, wake_at, entries: vec![] });
+            Line::Head { of, partition, sequence_number, keys, wake_at, .. } => {
+                all.push(Given { of, partition, as_of: sequence_number, keys, wake_at, entries: BTreeMap::new() });
                 continue;
             }
             Line::Text { key, value } => (key, value.into_bytes()),
@@ -165,7 +183,12 @@ fn read(file: &Path) -> Result<Vec<Given>, Failure> {
         let Some(one) = all.last_mut() else {
             return Err(wrong(number, "comes before the head of its partition"));
         };
-        one.entries.push((key, value));
+        match one.entries.entry(key) {
+            Entry::Vacant(place) => drop(place.insert(value)),
+            Entry::Occupied(known) => {
+                return Err(wrong(number, &format!("the key {:?} comes a second time", known.key())));
+            }
+        }
     }
     if all.is_empty() {
         return Err(Failure::failed(format!("{name} holds no state; nothing was written")));
