@@ -6,6 +6,7 @@ mod cli_checkpoints;
 mod cli_dead_letters;
 mod cli_grants;
 mod cli_state;
+mod examples;
 mod fault_table;
 mod faults;
 mod hog;
