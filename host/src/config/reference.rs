@@ -118,6 +118,9 @@ const TAIL: &str = "
 - What the client has prefetched comes on top, up to `prefetch` events per partition. With 300 events of 1 KiB and 32 partitions that
   is about 10 MiB; with events of 1 MiB it would be 9 GiB: lower `prefetch` for large events.
 - Each partition has an instance of its module, which takes what it uses, up to `limits.memory`.
+- What a module keeps in its state is in the host's memory too, up to `limits.state` per partition, and beside it what changed since the last commit,
+  at most about three times as much.
 
-An upper bound is `memory` + partitions × (1.5 × `prefetch` × event size + 3 × `limits.output-bytes` + `limits.memory`).
+An upper bound is `memory` + partitions × (1.5 × `prefetch` × event size + 3 × `limits.output-bytes` + `limits.memory`), and for modules
+that keep state 4 × `limits.state` more for each partition.
 ";
