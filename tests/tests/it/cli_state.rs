@@ -1,7 +1,7 @@
 //! `weir state` over a directory: what a real guest keeps is found, copied out, put in, and gone on from.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -12,7 +12,7 @@ use crate::cli::{Namespace, configuration_of, is_for_people, json_lines, path};
 struct Story {
     namespace: Namespace,
     directory: TempDir,
-    file: std::path::PathBuf,
+    file: PathBuf,
 }
 
 impl Story {
@@ -113,29 +113,62 @@ fn a_running_deployment_is_read_and_never_written() {
     story.import(&exported, &[]).expect_code(0);
 }
 
-/// The checkpoint's file.
-fn record(directory: &Path) -> std::path::PathBuf {
-    let mut found = vec![directory.join("checkpoints")];
-    while let Some(path) = found.pop() {
-        if path.is_dir() {
-            found.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if path.file_name().is_some_and(|name| name.to_string_lossy().contains("checkpoint")) {
-            return path;
+/// Files below a directory whose path says this.
+fn files(directory: &Path, word: &str) -> Vec<PathBuf> {
+    let (mut open, mut found) = (vec![directory.to_owned()], vec![]);
+    while let Some(path) = open.pop() {
+        match fs::read_dir(&path) {
+            Ok(entries) => open.extend(entries.map(|entry| entry.unwrap().path())),
+            Err(_) => found.extend(Some(path).filter(|path| path.to_string_lossy().contains(word))),
         }
     }
-    panic!("no checkpoint in {}", directory.display());
+    found
+}
+
+/// Does this to the file, and looks at what everybody says of it; then it is as before.
+fn damaged(story: &Story, file: &Path, change: impl FnOnce(&Path), words: &[&str]) {
+    let whole = fs::read(file).unwrap();
+    change(file);
+    for refused in
+        [story.state(&["scan"]).expect_code(1), run(["run", path(&story.file), "--until-caught-up"]).expect_code(1)]
+    {
+        is_for_people(&refused);
+        for word in words {
+            assert!(refused.stderr.contains(word), "{word} in\n{}", refused.stderr);
+        }
+    }
+    fs::write(file, whole).unwrap();
+    story.state(&["scan"]).expect_code(0);
 }
 
 #[test]
-fn a_damaged_state_is_refused_with_the_way_out() {
+fn what_is_damaged_cut_off_or_gone_is_refused_and_never_guessed() {
     let story = Story::new();
-    story.run(&["add:a"]);
-    let record = record(story.directory.path());
-    let text = fs::read_to_string(&record).unwrap();
-    fs::write(&record, text.replacen("\"sequence-number\": 0", "\"sequence-number\": 1", 1)).unwrap();
-    let refused = story.state(&["scan"]).expect_code(1);
-    is_for_people(&refused);
-    assert!(refused.stderr.contains("partition 0") && refused.stderr.contains("checksum"), "{}", refused.stderr);
-    let stopped = run(["run", path(&story.file), "--until-caught-up"]).expect_code(1);
-    is_for_people(&stopped);
+    story.run(&["add:a", "fill:big:200000"]);
+    let checkpoints = story.directory.path().join("checkpoints");
+    let records = files(&checkpoints, "checkpoint.json");
+    let [record] = records.as_slice() else { panic!("{records:?}") };
+    let segments = files(&checkpoints, "/state/");
+    let [segment] = segments.as_slice() else { panic!("a state of 200 KB has a segment: {segments:?}") };
+
+    damaged(&story, segment, |file| fs::remove_file(file).unwrap(), &["partition 0", "part of its state"]);
+    let cut = |file: &Path| fs::write(file, &fs::read(file).unwrap()[..1000]).unwrap();
+    damaged(&story, segment, cut, &["partition 0", "doesn't match its name. Restore the file from a backup"]);
+    let flip = |file: &Path| {
+        let mut bytes = fs::read(file).unwrap();
+        bytes[100_000] ^= 1;
+        fs::write(file, bytes).unwrap();
+    };
+    damaged(&story, segment, flip, &["partition 0", "doesn't match its name. Restore the file from a backup"]);
+    let elsewhere = |file: &Path| {
+        let text = fs::read_to_string(file).unwrap();
+        fs::write(file, text.replacen("\"sequence-number\": 1", "\"sequence-number\": 0", 1)).unwrap();
+    };
+    damaged(&story, record, elsewhere, &["partition 0", "checksum"]);
+    let later = |file: &Path| {
+        let text = fs::read_to_string(file).unwrap();
+        fs::write(file, text.replacen("\"weir\": 1", "\"weir\": 2", 1)).unwrap();
+    };
+    damaged(&story, record, later, &["partition 0", "version"]);
+    assert_eq!(story.run(&["add:a"])[2..], ["2"], "nothing was lost");
 }

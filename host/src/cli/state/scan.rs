@@ -74,7 +74,7 @@ pub(super) async fn scan(args: ScanArgs) -> Result<(), Failure> {
         print_line(&text.map_err(|error| Failure::failed(format!("can't print: {error}")))?)?;
     } else if rows > 0 {
         print_line(&table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n"))?;
-    } else {
+    } else if problems.is_empty() {
         say(format_args!("no such key in {scope}"));
     }
     verdict(&problems)
