@@ -23,6 +23,7 @@ use weir_host::seams::{
     CheckpointStore, EventSource, HostRecord, Listing, OpenOptions, Ownership, PartitionReceiver, PartitionRecord,
     Presence, Sink, SinkError, SourceError, SourceErrorKind, StoreError, Written,
 };
+use weir_host::state::StateImage;
 
 /// A source: two sensors, one partition each, whose readings are all there already.
 struct Sensors(BTreeMap<PartitionId, Vec<Event>>);
@@ -167,7 +168,11 @@ impl CheckpointStore for Table {
         let record = |(partition, row): (&PartitionId, &Row)| PartitionRecord {
             partition: partition.clone(),
             ownership: owned(row),
-            checkpoint: row.checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.clone()),
+            // A list is for looking at; what a processor keeps comes with `load` alone.
+            checkpoint: row
+                .checkpoint
+                .as_ref()
+                .map(|(checkpoint, _)| Checkpoint { state: StateImage::default(), ..checkpoint.clone() }),
         };
         let hosts = self.hosts().values().cloned().collect();
         Ok(Listing { partitions: self.rows().iter().map(record).collect(), hosts })
@@ -241,7 +246,14 @@ impl CheckpointStore for Table {
             return Ok(Written::Conflict);
         }
         let next = version.unwrap_or(0) + 1;
-        row.checkpoint = Some((checkpoint.clone(), next));
+        let mut checkpoint = checkpoint.clone();
+        // A part of the state that was handed over with an earlier checkpoint comes by its name alone.
+        for segment in &mut checkpoint.state.segments {
+            let known = row.checkpoint.iter().flat_map(|(before, _)| &before.state.segments);
+            let known = known.into_iter().find(|known| known.digest == segment.digest);
+            segment.bytes = segment.bytes.take().or_else(|| known?.bytes.clone());
+        }
+        row.checkpoint = Some((checkpoint, next));
         Ok(Written::Done(tag(next)))
     }
 }

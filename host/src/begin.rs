@@ -9,6 +9,7 @@ use bytestring::ByteString;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::patience;
 use crate::dispatch::wait;
 use crate::error::Cause;
 use crate::hold::Hold;
@@ -36,7 +37,10 @@ pub(crate) struct Beginning<'a> {
 impl Beginning<'_> {
     /// The partition's checkpoint, if it has one. The outer `None`: drained meanwhile.
     pub(crate) async fn checkpoint(&self) -> Result<Option<Option<Found>>, Halt> {
-        let (store, limit) = (&self.context.store, self.context.options.store_timeout);
+        let (store, options) = (&self.context.store, &self.context.options);
+        // With state: its segments may come to one and a half times the limit.
+        let state = if self.context.processor.uses_state() { options.state_limit.saturating_mul(3) / 2 } else { 0 };
+        let limit = patience(options.store_timeout, state);
         let found = self
             .insist("checkpoint not read", || async {
                 match timeout(limit, store.load(&self.seat.partition)).await {
@@ -133,6 +137,19 @@ impl Beginning<'_> {
         Ok(())
     }
 
+    /// Refuses to begin without a checkpoint where this host remembers one and the processor keeps state: that went with it, and whatever came
+    /// next would be counted on nothing.
+    pub(crate) fn has_not_lost_state(&self) -> Result<(), Halt> {
+        match self.seat.status.known_checkpoint() {
+            Some(known) if self.context.processor.uses_state() => Err(Halt::Failed(Cause::Checkpoint(format!(
+                "it was at sequence number {} and is gone, and the processor's state with it. Restore it from a backup, or write one with \
+                 `weir checkpoints set`: the processor then begins there with no state",
+                known.sequence_number
+            )))),
+            _ => Ok(()),
+        }
+    }
+
     /// The state that a tenancy goes on with: that of the checkpoint that was found, or an empty one, where it begins at `place`.
     pub(crate) fn state(&self, found: Option<&Checkpoint>, place: Option<&Position>) -> Result<PartitionState, Halt> {
         let (limit, uses) = (self.context.options.state_limit, self.context.processor.uses_state());
@@ -160,7 +177,7 @@ impl Beginning<'_> {
                 PartitionState::new(limit, at.cloned())
             }
         };
-        if uses || state.keys() > 0 {
+        if uses || state.keys() > 0 || state.wake().is_some() {
             return Ok(state);
         }
         // Of a processor that kept state before it was replaced by this one, and left nothing.

@@ -232,21 +232,30 @@ impl Committer {
     /// Writes. A conflict leaves everything open, like an error that may hide a success: the record decides.
     async fn write(&self, mine: &Checkpoint) -> Result<Verdict, StoreError> {
         let write = self.store.commit(&self.seat.partition, mine, self.etag.as_ref());
-        match timeout(self.timeout, write).await {
+        let limit = patience(self.timeout, mine.state.unwritten());
+        match timeout(limit, write).await {
             Ok(Ok(Written::Done(etag))) => Ok(Verdict::Committed(etag)),
             Ok(Ok(Written::Conflict)) => Err(StoreError::Indeterminate("the checkpoint's ETag has changed".into())),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(StoreError::Indeterminate(format!("no answer within {:?}", self.timeout))),
+            Err(_) => Err(StoreError::Indeterminate(format!("no answer within {limit:?}"))),
         }
     }
 
     /// Reads the record and lets it decide.
     async fn look(&self, mine: &Checkpoint) -> Result<Verdict, StoreError> {
-        match timeout(self.timeout, self.store.load(&self.seat.partition)).await {
+        let limit = patience(self.timeout, mine.state.len());
+        match timeout(limit, self.store.load(&self.seat.partition)).await {
             Ok(found) => Ok(reconcile(found?.as_ref(), mine, self.etag.as_ref())),
-            Err(_) => Err(StoreError::Determinate(format!("no answer within {:?}", self.timeout))),
+            Err(_) => Err(StoreError::Determinate(format!("no answer within {limit:?}"))),
         }
     }
+}
+
+/// How long a call to the store may take that moves so many bytes of state: a slow line is no failure.
+pub(crate) fn patience(timeout: Duration, bytes: usize) -> Duration {
+    /// Bytes a second: what a busy account or a poor line still does.
+    const SLOW: usize = 256 << 10;
+    timeout.saturating_add(Duration::from_millis((bytes / (SLOW / 1000)) as u64))
 }
 
 /// Waits until nothing more will be accepted.

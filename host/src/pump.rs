@@ -190,6 +190,7 @@ async fn begin(
         }
         return Ok(Some(pump));
     }
+    beginning.has_not_lost_state()?;
     let place = match (beginning.anew(assignment.course.start), assignment.course.start) {
         (Some(remembered), _) => Some(remembered),
         (None, Start::Latest) => beginning.latest().await?,

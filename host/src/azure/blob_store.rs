@@ -9,6 +9,7 @@
 //!   write after the fact; what even that can't settle is reported as open.
 
 mod address;
+mod body;
 mod clock;
 mod container;
 mod layout;

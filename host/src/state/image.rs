@@ -97,7 +97,15 @@ impl StateImage {
 
     /// Bytes of all its parts.
     pub fn len(&self) -> usize {
-        self.segments.iter().map(|segment| segment.len).sum::<usize>() + self.tail.len()
+        self.segments.iter().fold(self.tail.len(), |sum, segment| sum.saturating_add(segment.len))
+    }
+
+    /// Bytes that a store is handed with it: the tail, and segments that it does not have yet.
+    pub fn unwritten(&self) -> usize {
+        self.segments
+            .iter()
+            .flat_map(|segment| &segment.bytes)
+            .fold(self.tail.len(), |sum, bytes| sum.saturating_add(bytes.len()))
     }
 }
 

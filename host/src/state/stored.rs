@@ -69,6 +69,13 @@ impl Stored {
             let Some(bytes) = segment.bytes.take() else {
                 return Err(format!("segment {digest} of its state is missing"));
             };
+            if bytes.len() != segment.len {
+                return Err(format!(
+                    "segment {digest} of its state should have {} bytes, and has {}",
+                    segment.len,
+                    bytes.len()
+                ));
+            }
             if Digest::of(&bytes) != digest {
                 return Err(format!("segment {digest} of its state doesn't match its name"));
             }
@@ -108,9 +115,9 @@ impl Stored {
         let (base, deltas) = match &*self.segments {
             _ if tail <= TAIL_BYTES => return Plan::Tail,
             [] => return Plan::Delta,
-            [base, deltas @ ..] => (base.len, deltas.iter().map(|delta| delta.len).sum::<usize>()),
+            [base, deltas @ ..] => (base.len, deltas.iter().fold(0, |sum: usize, delta| sum.saturating_add(delta.len))),
         };
-        match deltas + tail > base / 2 || self.segments.len() >= MOST_SEGMENTS {
+        match deltas.saturating_add(tail) > base / 2 || self.segments.len() >= MOST_SEGMENTS {
             true => Plan::Whole,
             false => Plan::Delta,
         }

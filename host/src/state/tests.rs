@@ -259,7 +259,9 @@ fn what_lies_on_the_shelf_is_refused_unless_it_is_what_was_written() {
     assert!(load(at(2), image.clone()).unwrap_err().contains("that of event 3, not of 2"));
     assert!(changed(&|image| image.segments[0].bytes = None).contains("is missing"));
     assert!(changed(&|image| drop(image.segments.pop())).contains("other segments"));
-    assert!(changed(&|image| image.segments[0].bytes = Some(value(0, 10))).contains("match its name"));
+    assert!(changed(&|image| image.segments[0].bytes = Some(value(0, 10))).contains("and has 10"));
+    let other = |image: &mut StateImage| image.segments[0].bytes = Some(value(0, image.segments[0].len));
+    assert!(changed(&other).contains("match its name"));
     assert!(changed(&|image| image.segments[0] = Segment::new(value(0, 10))).contains("other segments"));
     assert!(changed(&|image| image.tail = Bytes::new()).contains("nothing that Weir wrote"));
     assert!(changed(&|image| image.tail = image.tail.slice(..40)).contains("damaged"));
@@ -318,6 +320,26 @@ fn versions_cost_no_more_than_they_may() {
     assert_eq!(state.rewind(Some(4_000)), Some(at(floor)));
     assert_eq!(state.get("a"), (floor > 0).then(|| value(floor as u8, 10_000)));
     assert_eq!((state.rewind(Some(0)), state.get("a"), state.size()), (Some(at(0)), None, 0));
+}
+
+#[test]
+fn what_lags_behind_heavy_calls_is_committed_all_the_same() {
+    let state = PartitionState::new(100_000, Some(at(0)));
+    let (mut versions, mut commits) = (vec![0], 0);
+    for event in 1..=60 {
+        // Each call weighs more than half of what the versions may.
+        call(&state, event, |s| (0..30).for_each(|k| s.set(&format!("k{k}"), value(event as u8, 1_000)).unwrap()));
+        versions.push(state.version());
+        // What is accepted downstream is three calls behind.
+        let behind = event - 3;
+        if behind > 0 && state.accept(versions[behind as usize], behind) {
+            let pending = state.pending().unwrap().unwrap();
+            assert!(pending.position.sequence_number <= behind);
+            state.stored(pending.version);
+            commits += 1;
+        }
+    }
+    assert!(commits >= 10, "{commits} commits of 60 calls");
 }
 
 /// What a naive host would know: all of the state, for each event.

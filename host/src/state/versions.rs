@@ -232,7 +232,7 @@ impl Core {
         self.log.push_back(Version { boundary: Boundary { id: self.newest, at, totals }, delta, weight });
         self.weight += weight;
         if self.weight > self.thin_at {
-            while self.weight > self.limit / 2 && self.log.len() > 1 {
+            while self.weight > self.limit / 2 && self.log.len() > 2 {
                 self.thin();
             }
             // It doubles before it is thinned again, so that this costs each call little.
@@ -240,10 +240,12 @@ impl Core {
         }
     }
 
-    /// Makes one of every two neighbours.
+    /// Makes one of every two neighbours. Not of the oldest: it is the next that can be committed, and however far behind that lags, it must
+    /// come to it.
     fn thin(&mut self) {
-        let mut thinned = VecDeque::with_capacity(self.log.len().div_ceil(2));
+        let mut thinned = VecDeque::with_capacity(1 + self.log.len().div_ceil(2));
         let mut versions = std::mem::take(&mut self.log).into_iter();
+        thinned.extend(versions.next());
         while let Some(mut version) = versions.next() {
             if let Some(next) = versions.next() {
                 for (key, step) in next.delta {

@@ -5,7 +5,7 @@ use super::*;
 use crate::guest::Redelivery;
 use crate::local::DirectoryStore;
 use crate::model::{Checkpoint, OwnerId, PartitionId, Position};
-use crate::options::Fleet;
+use crate::options::{Fleet, Start};
 use crate::state::{PartitionState, StateImage};
 use crate::testing::{Faults, FaultyStore, image};
 
@@ -54,6 +54,26 @@ async fn is_exact(store: &dyn CheckpointStore, but: &[i64]) -> i64 {
     }
     assert_eq!(counts, expected, "at {at}");
     at
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_that_is_deleted_under_a_host_takes_the_state_along_and_that_is_refused() {
+    use crate::status::State;
+    for start in [Start::Earliest, Start::Latest] {
+        let mut world = World::new(1);
+        world.options.start = start;
+        let guest = TestGuest::new(all).keeping_state();
+        let host = world.start(&guest);
+        until("it begins", || host.shows(|p| matches!(p.state, State::Running))).await;
+        world.push("0", 10);
+        until("they are committed", || world.store.checkpoint("0") == Some(9)).await;
+        world.store.forget("0");
+        world.push("0", 1);
+        until("it is refused", || host.shows(|p| matches!(p.state, State::Failed(_)))).await;
+        let outcome = host.task.await.unwrap().to_string();
+        assert!(outcome.contains("is gone, and the processor's state with it. Restore it"), "{start:?}: {outcome}");
+        assert_eq!(world.store.checkpoint("0"), None, "{start:?}: nothing was made up");
+    }
 }
 
 #[tokio::test(start_paused = true)]

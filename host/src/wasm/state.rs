@@ -6,6 +6,7 @@
 use wasmtime::Result;
 
 use super::context::Context;
+use super::text::size;
 use super::v0_1::{state, timers};
 use crate::model::Timestamp;
 
@@ -21,6 +22,15 @@ impl state::Host for Context {
 
     fn get_many(&mut self, keys: Vec<String>) -> Result<Vec<Option<Vec<u8>>>> {
         let values = self.state.get_many(keys.iter().map(String::as_str));
+        // One key may be asked for again and again: what is copied has a bound of its own.
+        let bytes: usize = values.iter().flatten().map(bytes::Bytes::len).sum();
+        let most = self.options.limits.host_call_bytes;
+        if bytes > most {
+            wasmtime::bail!(
+                "it asked for {} of its state at once; raise limits.host-call-bytes, or ask for less",
+                size(bytes)
+            );
+        }
         Ok(values.into_iter().map(|value| value.map(Vec::from)).collect())
     }
 

@@ -42,7 +42,9 @@ pub(crate) fn keep() -> Result<(), Error> {
         pending.open = false;
         let Some(apply) = pending.apply else { return Ok(()) };
         let changes = std::mem::take(&mut pending.changes);
-        changes.iter().try_for_each(|(key, value)| apply(key, value.as_deref()))
+        // What goes makes room for what comes.
+        let (gone, there): (Vec<_>, Vec<_>) = changes.iter().partition(|(_, value)| value.is_none());
+        gone.into_iter().chain(there).try_for_each(|(key, value)| apply(key, value.as_deref()))
     })
 }
 

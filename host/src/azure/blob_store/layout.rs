@@ -1,4 +1,4 @@
-//! Names, metadata and bodies of the blobs. Pure.
+//! Names and metadata of the blobs; what is in a checkpoint's body, `body.rs` says. Pure.
 //!
 //! What is shared with every Azure SDK and with KEDA, byte by byte:
 //!
@@ -10,22 +10,14 @@
 //! All of it lower-case. Metadata of ours stands beside theirs (`weir…`), and a checkpoint's body is ours. Under `…/weir/` is what no
 //! SDK knows: who is there (`hosts/<owner>`), and the segments of a state, of
 //! which only the tail is in a checkpoint's body (`state/<partition>/<digest>`).
-//!
-//! A body says itself which event it stands at (rule R14): an SDK that moves a checkpoint of ours only rewrites the metadata, and the
-//! state would silently be that of another event.
 
 use std::collections::HashMap;
 
-use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
-use serde::{Deserialize, Serialize};
 
 use crate::model::{Checkpoint, Incarnation, Mark, OwnerId, PartitionId, Position, Scope};
 use crate::seams::{Part, Presence};
-use crate::state::{Digest, Segment, StateImage};
-
-/// The layout of our bodies. Raised when an older Weir could misread a newer body.
-const VERSION: u32 = 1;
+use crate::state::Digest;
 
 pub(super) type Metadata = HashMap<String, String>;
 
@@ -237,99 +229,6 @@ pub(super) fn read_presence(metadata: &Metadata) -> Option<Presence> {
     })
 }
 
-/// The first line of a checkpoint's body; what follows is the tail of the state.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Head {
-    weir: u32,
-    sequence_number: i64,
-    offset: String,
-    generation: u64,
-    /// Missing in what an older Weir wrote.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    mark: Option<String>,
-    state_bytes: usize,
-    state_digest: String,
-    /// Blobs of their own, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    state_segments: Vec<SegmentRecord>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SegmentRecord {
-    digest: String,
-    bytes: usize,
-}
-
-/// A checkpoint's body.
-pub(super) fn body(checkpoint: &Checkpoint) -> Result<Bytes, serde_json::Error> {
-    let StateImage { segments, tail } = &checkpoint.state;
-    let record = |segment: &Segment| SegmentRecord { digest: segment.digest.to_string(), bytes: segment.len };
-    let head = Head {
-        weir: VERSION,
-        sequence_number: checkpoint.position.sequence_number,
-        offset: checkpoint.position.offset.to_string(),
-        generation: checkpoint.generation,
-        mark: checkpoint.mark.as_ref().map(ToString::to_string),
-        state_bytes: tail.len(),
-        state_digest: Digest::of(tail).to_string(),
-        state_segments: segments.iter().map(record).collect(),
-    };
-    let mut body = BytesMut::from(&*serde_json::to_vec(&head)?);
-    body.extend_from_slice(b"\n");
-    body.extend_from_slice(tail);
-    Ok(body.freeze())
-}
-
-/// Whose a checkpoint is.
-pub(super) type Writer = (u64, Option<Mark>);
-
-/// Reads a checkpoint's body beside its metadata: the writer and the state, whose segments are not at hand. The error says what is wrong.
-pub(super) fn read_body(marked: &Marked, body: &Bytes) -> Result<(Writer, StateImage), String> {
-    let Some(line) = body.split(|b| *b == b'\n').next().filter(|line| line.starts_with(b"{\"weir\":")) else {
-        return match marked.generation {
-            None => Ok(((0, None), StateImage::default())),
-            Some(_) => Err("its body was replaced: the metadata is Weir's, the body is not".into()),
-        };
-    };
-    #[derive(Deserialize)]
-    struct Version {
-        weir: u32,
-    }
-    let damaged = |e: serde_json::Error| format!("its body is damaged ({e})");
-    let Version { weir } = serde_json::from_slice(line).map_err(damaged)?;
-    if weir != VERSION {
-        return Err(format!(
-            "its body has version {weir}, this Weir understands {VERSION}; run the Weir that wrote it"
-        ));
-    }
-    let head: Head = serde_json::from_slice(line).map_err(damaged)?;
-    let Position { sequence_number, offset } = &marked.position;
-    let moved = head.sequence_number != *sequence_number || head.offset != **offset;
-    if moved && head.state_bytes == 0 && head.state_segments.is_empty() {
-        // Another client moved it, and there was no state that could be at the wrong place.
-        return Ok(((marked.generation.unwrap_or(0), marked.mark), StateImage::default()));
-    }
-    if moved {
-        return Err(format!(
-            "another client moved it to {sequence_number} while the processor's state is that of {}; a processor with state needs a consumer \
-             group of its own",
-            head.sequence_number
-        ));
-    }
-    let writer = (head.generation, head.mark.as_deref().and_then(Mark::parse));
-    let tail = body.get(line.len() + 1..).map(|tail| body.slice_ref(tail)).unwrap_or_default();
-    if tail.len() != head.state_bytes || Digest::of(&tail).to_string() != head.state_digest {
-        return Err("its state doesn't match its digest".into());
-    }
-    let segment = |record: &SegmentRecord| match Digest::parse(&record.digest) {
-        Some(digest) => Ok(Segment { digest, len: record.bytes, bytes: None }),
-        None => Err(format!("its body is damaged (no digest: `{}`)", record.digest)),
-    };
-    let segments = head.state_segments.iter().map(segment).collect::<Result<_, _>>()?;
-    Ok((writer, StateImage { segments, tail }))
-}
-
 /// Metadata keys come in any case.
 fn folded(metadata: &Metadata) -> Metadata {
     metadata.iter().map(|(key, value)| (key.to_ascii_lowercase(), value.clone())).collect()
@@ -393,12 +292,15 @@ fn unescape(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use super::*;
+    use bytes::Bytes;
 
-    const MARK: Mark = Mark::new(Incarnation::new(0xa1), 7);
+    use super::*;
+    use crate::state::{Segment, StateImage};
+
+    pub(in super::super) const MARK: Mark = Mark::new(Incarnation::new(0xa1), 7);
     const WRITTEN: &str = "00000000000000a1-7";
 
     fn layout() -> Layout {
@@ -409,11 +311,11 @@ mod tests {
         })
     }
 
-    fn metadata<const N: usize>(entries: [(&str, &str); N]) -> Metadata {
+    pub(in super::super) fn metadata<const N: usize>(entries: [(&str, &str); N]) -> Metadata {
         entries.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
     }
 
-    fn at(sequence_number: i64, state: &'static [u8]) -> Checkpoint {
+    pub(in super::super) fn at(sequence_number: i64, state: &'static [u8]) -> Checkpoint {
         let position = Position { sequence_number, offset: ByteString::from("64") };
         let state = StateImage { segments: Vec::new(), tail: Bytes::from_static(state) };
         Checkpoint { position, generation: 3, mark: Some(MARK), state }
@@ -507,35 +409,6 @@ mod tests {
         }
         assert_eq!(read_presence(&metadata([("ownerid", "a")])), None);
         assert_eq!(read_presence(&Metadata::new()), None);
-    }
-
-    #[test]
-    fn a_body_is_believed_only_where_it_fits_its_metadata() {
-        let read = |metadata: &Metadata, body: &Bytes| read_body(&read_checkpoint(metadata).unwrap(), body);
-        let mine = at(12, b"{\n\0}");
-        let (marks, bytes) = (checkpoint(&mine), body(&mine).unwrap());
-        assert_eq!(read(&marks, &bytes), Ok(((3, Some(MARK)), mine.state.clone())));
-        let mut large = at(12, b"tail");
-        large.state.segments = vec![Segment::new(Bytes::from_static(b"base"))];
-        let (_, image) = read(&marks, &body(&large).unwrap()).unwrap();
-        assert_eq!(image, large.state);
-        assert!(image.segments.iter().all(|segment| segment.bytes.is_none()), "they have blobs of their own");
-        let cut = bytes.slice(..bytes.len() - 1);
-        assert!(read(&marks, &cut).unwrap_err().contains("digest"));
-        assert!(read(&marks, &bytes.slice(..20)).unwrap_err().contains("damaged"));
-        assert!(read(&marks, &Bytes::new()).unwrap_err().contains("replaced"));
-        let newer = Bytes::from_static(b"{\"weir\":2,\"else\":1}\n");
-        assert!(read(&marks, &newer).unwrap_err().contains("version 2"));
-
-        // What another client's SetMetadata leaves: its position, our body.
-        let moved = metadata([("offset", "99"), ("sequencenumber", "20")]);
-        assert!(read(&moved, &bytes).unwrap_err().contains("moved it to 20"));
-        let same = metadata([("offset", "64"), ("sequencenumber", "12")]);
-        assert_eq!(read(&same, &bytes), Ok(((3, Some(MARK)), mine.state.clone())), "the same place: the state fits");
-        let stateless = body(&at(12, b"")).unwrap();
-        assert_eq!(read(&moved, &stateless), Ok(((0, None), StateImage::default())));
-        assert_eq!(read(&moved, &Bytes::new()), Ok(((0, None), StateImage::default())), "never was ours");
-        assert_eq!(read(&moved, &Bytes::from_static(b"{\"Offset\":1}")), Ok(((0, None), StateImage::default())));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::body;
 use super::container::{BlobContainer, Listed};
 use super::layout::{self, Layout};
 use crate::model::{PartitionId, Position, Scope};
@@ -63,7 +64,7 @@ impl BlobContainer {
         }
         // Weir's own, from elsewhere: a processor's state does not come along.
         let Some(found) = self.get(&blob.name, TAIL_BYTES).await? else { return Ok(Err("it is gone".into())) };
-        Ok(match layout::read_body(&marked, &found.body) {
+        Ok(match body::read(&marked, &found.body, &blob.name) {
             Ok((_, state)) if state.is_empty() => Ok(marked.position),
             Ok(_) => Err("it carries state of a processor, which can't be imported".into()),
             Err(why) => Err(why),

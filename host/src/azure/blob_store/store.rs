@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use super::body;
 use super::container::{BlobContainer, Condition, Listed};
 use super::layout::{self, Layout, Marked, Owned, Place};
 use crate::model::{Checkpoint, ETag, Generation, Mark, OwnerId, PartitionId, Scope, Tenancy};
@@ -282,7 +283,7 @@ impl CheckpointStore for BlobStore {
             let Some(blob) = self.0.container.get(&name, TAIL_BYTES).await? else { return Ok(None) };
             let corrupt = |why: String| self.0.corrupt(&name, &why);
             let marked = layout::read_checkpoint(&blob.metadata).map_err(corrupt)?;
-            let ((generation, mark), mut state) = layout::read_body(&marked, &blob.body).map_err(corrupt)?;
+            let ((generation, mark), mut state) = body::read(&marked, &blob.body, &name).map_err(corrupt)?;
             match self.0.segments(partition, &state.segments).await? {
                 Ok(segments) => state.segments = segments,
                 Err(gone) => {
@@ -312,12 +313,18 @@ impl CheckpointStore for BlobStore {
             // Written even if it is there: that makes it young, and safe from a sweep.
             let name = inner.layout.segment(partition, digest);
             let written = inner.container.put(&name, Condition::Any, layout::Metadata::new(), bytes.clone()).await;
-            written
-                .map_err(|e| StoreError::Determinate(format!("the checkpoint's state could not be written: {e}")))?;
+            let failed = |why: &dyn std::fmt::Display| {
+                StoreError::Determinate(format!("the checkpoint's state could not be written: {why}"))
+            };
+            match written {
+                Ok(Written::Done(_)) => {}
+                Ok(Written::Conflict) => return Err(failed(&"the service takes it for conditional, which it is not")),
+                Err(error) => return Err(failed(&error)),
+            }
         }
-        let body = layout::body(checkpoint);
-        let body = body.map_err(|e| StoreError::Determinate(format!("the checkpoint can't be encoded: {e}")))?;
         let name = inner.layout.checkpoint(partition);
+        let body = body::write(checkpoint, &name);
+        let body = body.map_err(|e| StoreError::Determinate(format!("the checkpoint can't be encoded: {e}")))?;
         let written = inner.container.put(&name, expected.into(), layout::checkpoint(checkpoint), body).await?;
         if matches!(written, Written::Done(_)) {
             let named: Vec<Digest> = checkpoint.state.segments.iter().map(|segment| segment.digest).collect();

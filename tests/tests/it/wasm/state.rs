@@ -56,6 +56,16 @@ async fn a_state_over_its_limit_is_refused_with_the_knob() {
 }
 
 #[tokio::test]
+async fn the_same_key_asked_for_a_thousand_times_is_no_way_to_the_hosts_memory() {
+    let state = PartitionState::new(1 << 20, None);
+    let mut guest = ledger(&state).await;
+    let many = format!("many:{}", vec!["a"; 1000].join(","));
+    said(&mut *guest, &state, &["fill:a:500000"]).await;
+    let report = trap(call(&mut *guest, &state, &[&many]).await);
+    assert!(report.message.contains("of its state at once; raise limits.host-call-bytes"), "{}", report.message);
+}
+
+#[tokio::test]
 async fn a_scan_of_any_length_comes_in_pages() {
     let state = PartitionState::new(64 << 20, None);
     let mut guest = ledger(&state).await;
