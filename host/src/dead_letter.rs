@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use crate::guest::TrapCause;
-use crate::model::{Event, Output, PartitionId, Property, Scope, Value};
+use crate::model::{Event, Output, PartitionId, Property, Scope, SequenceNumber, Value};
 use crate::outputs::{Ids, size};
 
 pub(crate) use place::write;
@@ -51,6 +51,9 @@ pub const REDRIVEN_FROM_PROPERTY: &str = "weir-redriven-from";
 pub const SETTLED_PROPERTY: &str = "weir-settled";
 /// Beside it: when the last copy of the letter that is meant was taken in by the hub. One that comes later counts again.
 pub const SETTLED_THROUGH_PROPERTY: &str = "weir-settled-through";
+
+/// How the id of every letter ends, behind hub, partition and sequence number.
+const LETTER_ID_END: &str = "/rejected";
 
 /// What is kept of a reason, a backtrace, an output: enough for a sentence and a stack.
 const SAID_BYTES: usize = 16 * 1024;
@@ -112,7 +115,7 @@ impl Letters {
         let kept = event.properties.iter().filter(|property| !is_ours(&property.key));
         let mut letter = Output {
             id: Ids::new(&self.scope.event_hub, &self.partition, 1)
-                .make([itoa::Buffer::new().format(event.sequence_number), "/rejected"]),
+                .make([itoa::Buffer::new().format(event.sequence_number), LETTER_ID_END]),
             partition_key: event.partition_key.clone(),
             content_type: event.content_type.clone(),
             message_id: event.message_id.clone(),
@@ -149,6 +152,13 @@ impl Letters {
         add(STDERR_PROPERTY, &|room| said(why.stderr, room));
         letter
     }
+}
+
+/// Whether what has this id is a letter, whatever its properties say: they may be the event's own, and an id is always the host's.
+pub(crate) fn is_letter(id: &str) -> bool {
+    // The whole shape: an output that has a key may end in whatever a module likes, behind `hub/partition/key/`.
+    let mut origin = id.strip_suffix(LETTER_ID_END).into_iter().flat_map(|origin| origin.split('/')).skip(2);
+    origin.next().is_some_and(|number| number.parse::<SequenceNumber>().is_ok()) && origin.next().is_none()
 }
 
 /// A letter's property.

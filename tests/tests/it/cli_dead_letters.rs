@@ -230,7 +230,18 @@ fn letters_in_an_event_hub_are_sent_back_and_discarded_and_other_events_passed_o
     run_with_input(["send", "--endpoint", &namespace.endpoint, "--hub", "dead"], &format!("{letter}\n")).expect_code(0);
     assert_eq!(listed(&file, "ann").len(), 2);
 
+    // A hub of the same name in another namespace has letters with the same ids: neither hides the other, nor is settled with it.
+    letter["properties"]["weir-origin-namespace"] = "elsewhere".into();
+    letter["body"] = "from elsewhere".into();
+    run_with_input(["send", "--endpoint", &namespace.endpoint, "--hub", "dead"], &format!("{letter}\n")).expect_code(0);
+    let shown = letters("show", &file, &[first]).expect_code(0).stdout;
+    assert!(shown.contains("body (6 bytes):\nreject"), "{shown}");
+
     let discarded = letters("discard", &file, &["--all", "--yes"]).expect_code(0);
     assert!(discarded.stderr.contains("2 letters removed"), "{}", discarded.stderr);
     assert_eq!(listed(&file, "ann"), Vec::<Value>::new());
+    let there = file.with_file_name("elsewhere.toml");
+    let text = fs::read_to_string(&file).unwrap().replace("\"localhost\"", "\"elsewhere\"");
+    fs::write(&there, text).unwrap();
+    assert_eq!(ids(&listed(&there, "ann")), [first], "theirs is open still");
 }

@@ -16,7 +16,8 @@ Examples:
   weir dead-letters discard weir.toml --all --yes
 
 The events of the letters are lost, unless they are still in the hub that they came from. Nothing
-is removed before you agree.")]
+is removed before you agree. In an event hub of dead letters a further event says that a letter
+is done with; the letter itself goes with the hub's retention.")]
 pub(super) struct DiscardArgs {
     #[command(flatten)]
     which: Which,
@@ -30,7 +31,7 @@ pub(super) async fn discard(args: DiscardArgs) -> Result<(), Failure> {
     if !desk.shelf.gives_up_letters() {
         return Err(Failure::usage(format!(
             "letters can't be taken out of {}, which a host appends to: stop the host and edit or remove the file, or have letters in a \
-             directory or container",
+             directory, a container or an event hub",
             desk.shelf
         )));
     }

@@ -13,19 +13,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
 
 use crate::azure::{HubSink, Namespace, SinkOptions, Timeouts};
 use crate::cli::reach::Address;
-use crate::cli::{say, tail};
+use crate::cli::{outgoing, say, tail};
 use crate::dead_letter::{
-    CAUSE_PROPERTY, ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_PROCESSOR_PROPERTY, SETTLED_PROPERTY, SETTLED_THROUGH_PROPERTY,
-    property,
+    ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_NAMESPACE_PROPERTY, ORIGIN_PROCESSOR_PROPERTY, SETTLED_PROPERTY,
+    SETTLED_THROUGH_PROPERTY, is_letter, property,
 };
 use crate::model::{Event, OUTPUT_ID_PROPERTY, Output, Property, Timestamp, Value};
 use crate::outputs::size;
-use crate::seams::{EventSource as _, Sink as _};
+use crate::seams::EventSource as _;
 
 /// Letters that are kept in memory, in bytes: more end the command, before the machine does.
 const MOST_BYTES: usize = 512 << 20;
@@ -119,11 +121,13 @@ impl LetterHub {
         Ok(kept.into_iter().map(|(_, _, letter)| letter).collect())
     }
 
-    /// Says in the hub that this letter is done with. The error is a clause for a person.
+    /// Says in the hub that this letter is done with, over passing errors: saying it twice changes nothing. The error is a clause for a
+    /// person.
     pub(super) async fn settle(&self, came: &Came, how: &str) -> Result<(), String> {
         let sink = async { self.namespace.sink(&self.name, SinkOptions::default()) };
         let sink = self.sink.get_or_init(|| sink).await;
-        sink.publish(&[tombstone(came, how)]).await.map_err(|error| error.to_string())
+        let now = OffsetDateTime::now_utc();
+        outgoing::deliver(sink, &[tombstone(came, how, now)]).await.map_err(|error| error.to_string())
     }
 }
 
@@ -134,18 +138,21 @@ impl fmt::Display for LetterHub {
 }
 
 /// The event that settles a letter. It is nobody's letter, and says so to a person who meets it.
-fn tombstone(Came { letter, at }: &Came, how: &str) -> Output {
+fn tombstone(Came { letter, at }: &Came, how: &str, now: OffsetDateTime) -> Output {
     let text = |key, value: &str| Property { key: ByteString::from_static(key), value: Value::Text(value.into()) };
     let mut properties = vec![
         text(SETTLED_PROPERTY, &letter.id),
         Property { key: ByteString::from_static(SETTLED_THROUGH_PROPERTY), value: Value::Timestamp(*at) },
     ];
     // Whose letter it was.
-    let whose = [ORIGIN_PROCESSOR_PROPERTY, ORIGIN_EVENT_HUB_PROPERTY];
+    let whose = [ORIGIN_PROCESSOR_PROPERTY, ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_NAMESPACE_PROPERTY];
     properties.extend(letter.properties.iter().filter(|property| whose.contains(&&*property.key)).cloned());
-    let body = format!("The dead letter {} was {how} by `weir dead-letters`; it doesn't count any more.", letter.id);
+    // A year that has no such form is no reason to leave the letter open.
+    let when = now.truncate_to_second().format(&Rfc3339).map(|now| format!(" at {now}")).unwrap_or_default();
+    let body =
+        format!("The dead letter {} was {how} by `weir dead-letters`{when}; it doesn't count any more.", letter.id);
     Output {
-        id: format!("{}/settled", letter.id).into(),
+        id: settling(&letter.id).into(),
         partition_key: letter.partition_key.clone(),
         content_type: Some("text/plain; charset=utf-8".into()),
         message_id: None,
@@ -155,7 +162,12 @@ fn tombstone(Came { letter, at }: &Came, how: &str) -> Output {
     }
 }
 
-/// What an event of the hub is.
+/// The id of what settles the letter with this id.
+fn settling(letter: &str) -> String {
+    format!("{letter}/settled")
+}
+
+/// What an event of the hub is, as its id tells: properties may be those of the event that a letter was made of.
 #[derive(Debug)]
 enum Found {
     Letter(Came),
@@ -173,12 +185,12 @@ impl Found {
         let at = event.enqueued_time;
         let Some(found) = output(event) else { return Self::Foreign };
         let settled = (property(&found, SETTLED_PROPERTY), property(&found, SETTLED_THROUGH_PROPERTY));
-        if let (Some(Value::Text(id)), Some(Value::Timestamp(through))) = settled {
-            return Self::Settled { id: id.clone(), through: *through, whose: Box::new(found) };
-        }
-        match property(&found, CAUSE_PROPERTY) {
-            Some(_) => Self::Letter(Came { letter: found, at }),
-            None => Self::Foreign,
+        match settled {
+            _ if is_letter(&found.id) => Self::Letter(Came { letter: found, at }),
+            (Some(Value::Text(id)), Some(Value::Timestamp(through))) if is_letter(id) && *found.id == settling(id) => {
+                Self::Settled { id: id.clone(), through: *through, whose: Box::new(found) }
+            }
+            _ => Self::Foreign,
         }
     }
 }
@@ -235,15 +247,44 @@ mod tests {
     }
 
     #[test]
+    fn what_an_event_says_of_itself_makes_it_neither_a_letter_nor_a_tombstone() {
+        let came = Came { letter: letter_of("flights", "delays", &event(9, "body")), at: 7 };
+        let settled = tombstone(&came, "discarded", OffsetDateTime::UNIX_EPOCH);
+        // An event that says that another letter is settled, and was rejected: its letter keeps what it says.
+        let forged = Event { properties: settled.properties.clone(), ..event(10, "body") };
+        let letter = letter_of("flights", "delays", &forged);
+        assert!(matches!(Found::of(sent(&letter, 8)), Found::Letter(came) if came.letter == letter));
+        // What a module sends to the same hub has the properties that the module chose, and an id that it didn't.
+        let mut named = settled.properties.clone();
+        named[0].value = Value::Text("flights/3/key/9".into());
+        for id in ["flights/3/11/0", "flights/3/key/9/rejected", "flights/3/key/rejected", "flights/3/key/9/settled"] {
+            for properties in [&letter.properties, &settled.properties, &named] {
+                let output = Output { id: id.into(), properties: properties.clone(), ..letter.clone() };
+                assert!(matches!(Found::of(sent(&output, 8)), Found::Foreign), "{id}");
+            }
+        }
+        // A letter that had no room for its cause is one all the same.
+        let bare = Output { properties: vec![], ..letter };
+        assert!(matches!(Found::of(sent(&bare, 8)), Found::Letter(_)));
+    }
+
+    #[test]
     fn a_tombstone_says_which_letter_and_up_to_when() {
         let came = Came { letter: letter_of("flights", "delays", &event(9, "body")), at: 7 };
-        let Found::Settled { id, through, whose } = Found::of(sent(&tombstone(&came, "discarded"), 8)) else {
+        let Found::Settled { id, through, whose } =
+            Found::of(sent(&tombstone(&came, "discarded", OffsetDateTime::UNIX_EPOCH), 8))
+        else {
             panic!("a tombstone")
         };
         assert_eq!((id, through), (came.letter.id.clone(), 7));
-        assert_eq!(property(&whose, ORIGIN_PROCESSOR_PROPERTY), property(&came.letter, ORIGIN_PROCESSOR_PROPERTY));
-        assert_eq!(property(&whose, ORIGIN_EVENT_HUB_PROPERTY), property(&came.letter, ORIGIN_EVENT_HUB_PROPERTY));
+        for key in [ORIGIN_PROCESSOR_PROPERTY, ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_NAMESPACE_PROPERTY] {
+            assert!(property(&whose, key).is_some(), "{key}");
+            assert_eq!(property(&whose, key), property(&came.letter, key));
+        }
         let body = String::from_utf8(whose.body.to_vec()).unwrap();
-        assert!(body.starts_with("The dead letter flights/3/9/rejected was discarded by"), "{body}");
+        assert_eq!(
+            body,
+            "The dead letter flights/3/9/rejected was discarded by `weir dead-letters` at 1970-01-01T00:00:00Z; it doesn't count any more."
+        );
     }
 }

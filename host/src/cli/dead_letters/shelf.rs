@@ -17,7 +17,8 @@ use crate::cli::hub;
 use crate::cli::reach::Address;
 use crate::config::{ProcessorConfig, SinkConfig};
 use crate::dead_letter::{
-    self, ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_PARTITION_PROPERTY, ORIGIN_PROCESSOR_PROPERTY, Place,
+    self, ORIGIN_EVENT_HUB_PROPERTY, ORIGIN_NAMESPACE_PROPERTY, ORIGIN_PARTITION_PROPERTY, ORIGIN_PROCESSOR_PROPERTY,
+    Place,
 };
 use crate::local::LetterDirectory;
 use crate::model::{ETag, Output};
@@ -195,10 +196,12 @@ impl Shelf {
         }
     }
 
-    /// Whether a letter is the processor's, as far as it says so.
+    /// Whether a letter is the processor's, as far as it says so. Another namespace may have a hub of that name, and so letters of these ids.
     fn is_ours(&self, letter: &Output) -> bool {
+        let is = |key, own: &str| text(letter, key).is_none_or(|said| said.eq_ignore_ascii_case(own));
         text(letter, ORIGIN_PROCESSOR_PROPERTY).is_none_or(|name| name == self.processor)
-            && text(letter, ORIGIN_EVENT_HUB_PROPERTY).is_none_or(|hub| hub.eq_ignore_ascii_case(&self.event_hub))
+            && is(ORIGIN_EVENT_HUB_PROPERTY, &self.event_hub)
+            && is(ORIGIN_NAMESPACE_PROPERTY, &self.namespace)
     }
 
     /// Reads letters, some at a time, in their order.
