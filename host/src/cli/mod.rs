@@ -36,6 +36,8 @@ use clap::{Parser, Subcommand};
 use failure::Failure;
 use logging::{LogArgs, Logging};
 
+use crate::wasm::reorders;
+
 /// Runs stream processors for Azure Event Hubs as sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
 #[command(name = "weir", bin_name = "weir", version, about, long_about = None, after_help = AFTER_HELP, max_term_width = 110)]
@@ -150,4 +152,13 @@ fn print_line(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed.map_err(|error| Failure::failed(format!("can't write to standard output: {error}"))),
     }
+}
+
+/// Text from elsewhere for a terminal: it may hold what moves the cursor or worse.
+fn harmless(text: &str, also: &[char]) -> String {
+    let shown = |c: char| match (c.is_control() || reorders(c)) && !also.contains(&c) {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(shown).collect()
 }

@@ -61,6 +61,11 @@ pub(crate) fn plain<const N: usize>(columns: [&str; N], numbers: std::ops::Range
     table
 }
 
+/// Its lines, without the padding at their ends.
+pub(crate) fn text(table: &Table) -> String {
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
 fn table(snapshot: &HostSnapshot) -> String {
     let mut table = plain(COLUMNS, 1..8);
     for processor in &snapshot.processors {
@@ -83,8 +88,11 @@ fn table(snapshot: &HostSnapshot) -> String {
             table.add_row([&*processor.name, "-", "-", "-", "-", "-", "-", "-", &short(problem)]);
         }
     }
-    let rows = table.lines().map(|line| line.trim_end().to_owned());
-    rows.chain(snapshot.processors.iter().map(account)).chain(storage(snapshot)).collect::<Vec<_>>().join("\n")
+    std::iter::once(text(&table))
+        .chain(snapshot.processors.iter().map(account))
+        .chain(storage(snapshot))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// What became of every event that a processor received; the sum closes.

@@ -58,11 +58,7 @@ impl<A: Aggregate> Fixed<A> {
     }
 
     fn stored_first(&mut self) -> Option<i64> {
-        if self.stored_first.is_none() {
-            let first = raw::scan_by(&self.prefix, 1).next();
-            self.stored_first = Some(first.and_then(|(key, _)| Some(time::split(key.get(self.prefix.len()..)?)?.0)));
-        }
-        self.stored_first.flatten()
+        *self.stored_first.get_or_insert_with(|| time::first_under(&self.prefix))
     }
 }
 

@@ -115,11 +115,7 @@ impl<A: Aggregate> Sessions<A> {
     }
 
     fn stored_first(&mut self) -> Option<i64> {
-        if self.stored_first.is_none() {
-            let first = raw::scan_by(&self.calendar, 1).next();
-            self.stored_first = Some(first.and_then(|(key, _)| Some(time::split(key.get(self.calendar.len()..)?)?.0)));
-        }
-        self.stored_first.flatten()
+        *self.stored_first.get_or_insert_with(|| time::first_under(&self.calendar))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Times as the windows have them: milliseconds in a range in which no sum overflows, and as text that sorts as they do.
 
+use crate::state::raw;
+
 use std::time::Duration;
 
 /// Event times lie within 10^15 ms of 1970: about 31,700 years.
@@ -20,6 +22,12 @@ pub(super) fn digits(time: i64) -> String {
 pub(super) fn split(text: &str) -> Option<(i64, &str)> {
     let (digits, rest) = text.split_once('/')?;
     Some((digits.parse::<i64>().ok()?.checked_sub(BIAS)?, rest))
+}
+
+/// The time of the first key under a prefix, behind which [`digits`] stand.
+pub(super) fn first_under(prefix: &str) -> Option<i64> {
+    let (key, _) = raw::scan_by(prefix, 1).next()?;
+    Some(split(key.get(prefix.len()..)?)?.0)
 }
 
 #[cfg(test)]

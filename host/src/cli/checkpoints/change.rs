@@ -348,7 +348,7 @@ pub(super) fn show(changes: &[Change]) -> Result<(), Failure> {
             change.owner.as_ref().map_or("-".into(), |owner| owner.id.to_string()),
         ]);
     }
-    print_line(&table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n"))
+    print_line(&summary::text(&table))
 }
 
 /// Asks whoever is at the terminal.

@@ -156,5 +156,5 @@ fn table(all: &[Progress]) -> String {
             ]);
         }
     }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    summary::text(&table)
 }

@@ -12,7 +12,6 @@ use crate::dead_letter::{
 };
 use crate::model::{Output, Property, Value};
 use crate::outputs::size;
-use crate::wasm::reorders;
 
 /// How a letter looks in a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -81,18 +80,10 @@ pub(super) fn event(letter: Output, limit: usize) -> Output {
     event
 }
 
-/// Text from elsewhere for a terminal: it may hold what moves the cursor or worse.
-pub(super) fn harmless(text: &str, also: &[char]) -> String {
-    let shown = |c: char| match (c.is_control() || reorders(c)) && !also.contains(&c) {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    text.chars().map(shown).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::harmless;
     use crate::dead_letter::tests::letter_of;
     use crate::model::Event;
     use crate::testing::event as received;

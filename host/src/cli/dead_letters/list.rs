@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use super::letter::{Head, harmless};
+use super::letter::Head;
 use super::{CAUSES, Desk, Filter, counted, verdict};
 use crate::cli::failure::Failure;
+use crate::cli::harmless;
 use crate::cli::{print_line, say, summary};
 
 /// How much of a reason stands in a line.
@@ -71,5 +72,5 @@ fn table(heads: &[Head]) -> String {
             format!("{cut}{more}"),
         ]);
     }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    summary::text(&table)
 }

@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 
-use super::letter::harmless;
 use super::{Desk, Filter};
 use crate::cli::failure::Failure;
+use crate::cli::harmless;
 use crate::cli::print_line;
 use crate::dead_letter::{self, is_ours};
 use crate::model::{Output, Property, Value};

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Which, entries, read, verdict};
 use crate::cli::failure::Failure;
-use crate::cli::{print_line, say, summary};
+use crate::cli::{harmless, print_line, say, summary};
 
 /// Characters of a value in the table.
 const SHOWN: usize = 60;
@@ -65,7 +65,7 @@ pub(super) async fn scan(args: ScanArgs) -> Result<(), Failure> {
             continue;
         }
         for (key, value) in keys {
-            table.add_row([one.partition.to_string(), shown(&key), value.len().to_string(), beginning(&value)]);
+            table.add_row([one.partition.to_string(), harmless(&key, &[]), value.len().to_string(), beginning(&value)]);
             rows += 1;
         }
     }
@@ -73,21 +73,16 @@ pub(super) async fn scan(args: ScanArgs) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(&all);
         print_line(&text.map_err(|error| Failure::failed(format!("can't print: {error}")))?)?;
     } else if rows > 0 {
-        print_line(&table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n"))?;
+        print_line(&summary::text(&table))?;
     } else if problems.is_empty() {
         say(format_args!("no such key in {scope}"));
     }
     verdict(&problems)
 }
 
-/// Text of a processor's own for a terminal.
-fn shown(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
-}
-
 fn beginning(value: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(value) else { return "(not text)".into() };
-    let mut text = shown(text);
+    let mut text = harmless(text, &[]);
     if let Some((end, _)) = text.char_indices().nth(SHOWN) {
         text.truncate(end);
         text.push('…');
